@@ -1,0 +1,31 @@
+"""What this package raises on purpose: one tree, branched by who has to act."""
+
+from __future__ import annotations
+
+
+class Error(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class ConfigError(Error):
+    """The developer, before anything starts: a declaration or a setting cannot work.
+
+    The text is one sentence with the thing, the value found and the way out: commands print it as it is and
+    end with status 1.
+    """
+
+
+class BrokerError(Error):
+    """The cluster: `retriable` says whether waiting may help."""
+
+    def __init__(self, reason: str, *, retriable: bool) -> None:
+        super().__init__(reason)
+        self.retriable = retriable
+
+
+class MessageError(Error):
+    """One message: what becomes of it is the route's policy."""
+
+
+class ParseError(MessageError):
+    """A payload that its parser refused, or that is not of the controller's type. Trying again cannot help."""
