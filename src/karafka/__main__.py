@@ -1,0 +1,5 @@
+"""`python -m karafka` is `karafka`."""
+
+from karafka.cli import main
+
+main()
