@@ -1,0 +1,87 @@
+"""The event loop on a thread of its own: `async def perform` runs there, one loop per process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from threading import Event, Thread
+from typing import Any
+
+from karafka.jobs import Job, Lane, perform_async
+
+
+class LoopThread:
+    """One event loop, run by one thread until `stop`. Any thread may call in."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._ready = Event()
+        self._thread = Thread(target=self._run, name="karafka-loop", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        self._ready.wait()
+
+    def stop(self) -> None:
+        """Cancel what still runs and end the loop; waits a second at most."""
+        if self._thread.is_alive():
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join(1.0)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.call_soon(self._ready.set)
+        try:
+            self.loop.run_forever()
+            left = asyncio.all_tasks(self.loop)
+            for task in left:
+                task.cancel()
+            self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        finally:
+            self.loop.close()
+
+
+class LoopPool:
+    """Serves lanes as tasks on a loop, at most `limit` side by side (None: as many as there are lanes).
+
+    `submit` is any thread's; all else happens on the loop's.
+    """
+
+    def __init__(self, thread: LoopThread, limit: int | None = None) -> None:
+        self._thread = thread
+        self._limit = limit
+        self._waiting: deque[Lane] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def submit(self, job: Job) -> None:
+        lane = job.lane
+        lane.jobs.append(job)
+        if lane.claim():
+            self._thread.loop.call_soon_threadsafe(self._enter, lane)
+
+    def stop(self) -> None:
+        """Nothing of its own to end: the loop's thread cancels what still runs."""
+
+    def _enter(self, lane: Lane) -> None:
+        if self._limit is not None and len(self._tasks) >= self._limit:
+            self._waiting.append(lane)
+        else:
+            self._spawn(self._serve(lane))
+
+    async def _serve(self, lane: Lane) -> None:
+        """One job of `lane`, then the next lane that waits; see `ThreadPool._serve` for the order of the last lines."""
+        job = lane.take()
+        if job is not None:
+            lane.reply(await perform_async(job))
+        lane.release()
+        if lane.claim():
+            self._waiting.append(lane)
+        if self._waiting:
+            self._spawn(self._serve(self._waiting.popleft()))
+
+    def _spawn(self, serving: Coroutine[Any, Any, None]) -> None:
+        task = self._thread.loop.create_task(serving)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,112 @@
+"""`App`: what users make. Settings, routes, events and a producer in one place; nothing runs until a server does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, TypeVar, Unpack
+
+from karafka.config import Config, Settings
+from karafka.confluent import check
+from karafka.controllers import AnyController
+from karafka.events import Events
+from karafka.policy import MIB, Backoff, Start
+from karafka.producer import Producer
+from karafka.routing import Name, Routes, Subscription, TopicOptions, topic
+
+# Settings that librdkafka's producers warn of.
+CONSUMER_ONLY = frozenset(
+    {
+        "group.protocol",
+        "group.remote.assignor",
+        "group.instance.id",
+        "partition.assignment.strategy",
+        "session.timeout.ms",
+        "heartbeat.interval.ms",
+        "max.poll.interval.ms",
+        "isolation.level",
+    }
+)
+
+C = TypeVar("C", bound=type[AnyController])
+
+
+class App:
+    """An application: `App("videos", kafka={"bootstrap.servers": "localhost:9092"})`.
+
+    `client_id` names it to the brokers, and its default consumer group. `kafka` are librdkafka's settings by their
+    own names. The rest is told in `karafka.config.Config`. Raises `ConfigError` for what cannot work.
+    """
+
+    def __init__(
+        self,
+        client_id: str,
+        kafka: Settings,
+        *,
+        concurrency: int = 5,
+        commit_interval: float = 1.0,
+        shutdown_timeout: float = 60.0,
+        drain_timeout: float = 10.0,
+        memory: int = 256 * MIB,
+        retry: Backoff | None = None,
+        start: Start = "earliest",
+    ) -> None:
+        self.config = Config(
+            client_id=client_id,
+            kafka=kafka,
+            concurrency=concurrency,
+            commit_interval=commit_interval,
+            shutdown_timeout=shutdown_timeout,
+            drain_timeout=drain_timeout,
+            memory=memory,
+            retry=retry or Backoff(),
+            start=start,
+        )
+        check(kafka, "App(kafka=…)")
+        self.overrides: Settings = {}
+        self.events = Events()
+        self.routes = Routes(self.config)
+
+    def topic(self, name: Name, **options: Unpack[TopicOptions]) -> Callable[[C], C]:
+        """Route `name` to the controller below; the class stays as it is. Options as in `karafka.topic`."""
+
+        def routed(controller: C) -> C:
+            self.routes.draw(topic(name, controller, **options))
+            return controller
+
+        return routed
+
+    @cached_property
+    def producer(self) -> Producer:
+        """A producer for the app's cluster, shared by all who ask; connects at the first send, closed by the server."""
+        return self.producer_for({})
+
+    def kafka_for(self, group: Settings) -> Settings:
+        """The client's settings for a group that adds `group` to the app's."""
+        return {**self.config.kafka, **group, **self.overrides, "client.id": self.config.client_id}
+
+    def producer_for(self, group: Settings) -> Producer:
+        """The producer for the cluster of a group that adds `group` to the app's settings."""
+        kafka = self.kafka_for(group)
+        return Producer({name: value for name, value in kafka.items() if name not in CONSUMER_ONLY})
+
+    def override(self, kafka: Settings) -> None:
+        """Let `kafka` win over all settings of the app and its groups: another cluster, before anything has started."""
+        check({**self.config.kafka, **kafka}, "override(…)")
+        self.overrides = {**self.overrides, **kafka}
+
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """What a server is to read, with handlers made. Raises `ConfigError` for what cannot work."""
+        found = self.routes.subscriptions(self.events, self)
+        for one in found:
+            if one.kafka:
+                check({**self.config.kafka, **one.kafka}, f"group({one.group!r}, kafka=…)")
+        return found
+
+    def setup(self) -> None:
+        """Call each routed controller's `setup(app)`, once per process, before the first message."""
+        prepared: set[type[Any]] = set()
+        for _, line in self.routes:
+            if line.controller not in prepared:
+                prepared.add(line.controller)
+                line.controller.setup(self)

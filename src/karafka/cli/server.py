@@ -1,0 +1,57 @@
+"""`karafka server`: consume until told to stop."""
+
+from __future__ import annotations
+
+import click
+
+from karafka.cli.load import load_app
+
+
+@click.command()
+@click.option(
+    "-A", "--app", "target", metavar="MODULE:ATTRIBUTE", help="The app; app.py's `app`, or $KARAFKA_APP, else."
+)
+@click.option("--embedded", is_flag=True, help="Start librdkafka's own cluster for it: at once, and forgotten at exit.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="How much is said.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Lines to read, or a JSON object a line.",
+)
+def server(target: str | None, *, embedded: bool, log_level: str, log_format: str) -> None:
+    """Consume: route what arrives to the controllers, until INT, TERM or QUIT.
+
+    \b
+    Examples:
+      karafka server                       in a folder with app.py
+      karafka server -A shop.main:app      another module
+      karafka server --embedded            no broker at hand
+    """
+    # Imported here: `--help` needs none of it.
+    from karafka.instrumentation import LogListener, configure_logging  # noqa: PLC0415
+    from karafka.server import Server, end  # noqa: PLC0415
+
+    configure_logging(log_level, "json" if log_format == "json" else "text")
+    if not embedded:
+        app = load_app(target)
+        LogListener(app.events)
+        end(Server(app).run())
+        return
+
+    from karafka.devbroker.embedded import NOTICE, Embedded  # noqa: PLC0415
+
+    with Embedded() as broker:
+        app = load_app(target)
+        app.override(broker.settings_for(app.config.kafka))
+        click.echo(f"{NOTICE} Address: {broker.bootstrap}", err=True)
+        LogListener(app.events)
+        status = Server(app).run()
+    end(status)

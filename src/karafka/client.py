@@ -1,0 +1,143 @@
+"""The Kafka port: what the engine asks of a client. `confluent` implements it over confluent-kafka.
+
+An offset is always the *next* to read, for committing and for starting alike. A consumer belongs to one thread, its
+listener's: even `commit` and `pause` come from there (a second thread would wait for `fetch` to let it in). Nothing
+that is given to the client as a callback can raise; what it has to say is kept as news until it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol, TypeAlias
+
+from karafka.messages import Header, Place, Record
+
+
+class Effect(Enum):
+    """What an error of the client means to the engine."""
+
+    NEWS = "the client deals with it; a person may want to know"
+    MISSING = "a topic is not there (yet)"
+    OUT_OF_RANGE = "the position of a partition is not in the log: it stands still until it is placed anew"
+    HOLD = "a person must act; the partition or topic stands still, the others go on"
+    LOST = "the member was thrown out: nothing of its assignment may be committed"
+    END = "the client is of no more use: the process ends in order"
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """An error that the client reported. `code` is Kafka's name for it; `place` where it is about one partition."""
+
+    code: str
+    text: str
+    effect: Effect
+    topic: str | None = None
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The broker's answer to a commit: for each place the code of its error, or None where it was confirmed."""
+
+    results: Mapping[Place, str | None]
+
+
+News: TypeAlias = Trouble | Answer
+
+
+class Rebalance(Protocol):
+    """Who is told of partitions that come and go. Called inside `fetch` and `close`, on the listener's thread."""
+
+    def assigned(self, places: Sequence[Place]) -> Mapping[Place, int]:
+        """Partitions came: answer the offset to start each from."""
+
+    def revoked(self, places: Sequence[Place]) -> None:
+        """Partitions are about to go: still ours until this returns; what is committed here reaches the next owner."""
+
+    def lost(self, places: Sequence[Place]) -> None:
+        """Partitions went already: nothing of them may be committed any more."""
+
+
+class Consumer(Protocol):
+    """A member of a consumer group. All methods are its listener's thread's."""
+
+    def subscribe(self, topics: Sequence[str], rebalance: Rebalance) -> None:
+        """Take part in sharing out `topics`; again with others to change them."""
+
+    def fetch(self, limit: int, timeout: float) -> list[tuple[Place, list[Record]]]:
+        """Up to `limit` messages by partition, in order within each; waits up to `timeout` seconds for the first.
+
+        Serves rebalances and news. Never raises for what Kafka does; see `slipped`.
+        """
+
+    def news(self) -> list[News]:
+        """What was said since the last call."""
+
+    def slipped(self) -> bool:
+        """Whether a call was cut short since the last one, and may have taken messages with it: `seek` all then."""
+
+    def committed(self, places: Sequence[Place], timeout: float) -> dict[Place, int | None]:
+        """The group's committed offsets, None where there are none. Raises `BrokerError`."""
+
+    def bounds(self, places: Sequence[Place], timeout: float) -> dict[Place, tuple[int, int]]:
+        """The first offset kept and the one after the last, of each place. Raises `BrokerError`."""
+
+    def partitions(self, topic: str, timeout: float) -> list[Place]:
+        """All partitions of a topic, none if it does not exist. Raises `BrokerError`."""
+
+    def seek(self, positions: Mapping[Place, int]) -> None:
+        """Go on reading each place at that offset; what was fetched ahead is dropped. Raises `BrokerError`."""
+
+    def position(self, places: Sequence[Place]) -> dict[Place, int]:
+        """The offset after the last message delivered here, markers of transactions passed over; local, quick."""
+
+    def pause(self, places: Sequence[Place]) -> None:
+        """Stop fetching: what was fetched ahead is dropped, and fetched again after `resume`."""
+
+    def resume(self, places: Sequence[Place]) -> None: ...
+
+    def commit(self, offsets: Mapping[Place, int]) -> None:
+        """Ask the broker to remember; returns at once, the `Answer` is among later news. Raises `BrokerError`."""
+
+    def close(self) -> None:
+        """Leave the group: revocations run inside. May wait for the broker."""
+
+
+class Topics(Protocol):
+    """What topics there are: asked by a thread beside the listener, so that a slow answer delays nobody."""
+
+    def names(self, timeout: float) -> frozenset[str]:
+        """All topics that are not Kafka's own. Raises `BrokerError`."""
+
+
+Report: TypeAlias = Callable[[str | None, int, int], None]
+
+
+class Sender(Protocol):
+    """The sending half of a client. Any thread."""
+
+    def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        headers: Iterable[Header],
+        partition: int | None,
+        timestamp: float | None,
+        report: Report,
+    ) -> None:
+        """Put a message on the client's queue; `report(error, partition, offset)` is called by a later `serve`.
+
+        Raises `BufferError` when the queue is full, `BrokerError` for what can never be sent.
+        """
+
+    def serve(self, timeout: float) -> int:
+        """Run the reports that are due, waiting up to `timeout` seconds for one; how many there were."""
+
+    def flush(self, timeout: float) -> int:
+        """Wait until all is sent; how many messages are left after `timeout` seconds."""
+
+    def waiting(self) -> int:
+        """How many messages are accepted and not yet reported."""

@@ -1,0 +1,404 @@
+"""The Kafka port over confluent-kafka: the one door by which librdkafka enters.
+
+What the client really does, and why each line below is as it is, was measured; `tests/contract` proves it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, cast
+
+from confluent_kafka import Consumer as _Consumer
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Producer as _Producer
+from confluent_kafka.admin import AdminClient
+
+from karafka.client import Answer, Effect, News, Rebalance, Report, Trouble
+from karafka.config import Settings
+from karafka.errors import BrokerError, ConfigError
+from karafka.messages import Header, Place, Record
+
+
+# What librdkafka itself logs: heard by whoever listens to this logger; what matters is told as events too.
+_librdkafka = logging.getLogger("karafka.librdkafka")
+
+# The client's own methods, unbound: called by `map` without Python between.
+_partition: Any = Message.partition
+_topic: Any = Message.topic
+
+# librdkafka's default is to answer questions for a minute; the listener's thread has other things to do.
+ANSWER_TIMEOUT = 5.0
+
+# One row for each code that means more than "the client deals with it". Fatal errors and what is not known to be
+# harmless end the process: a consumer that silently stopped looks healthy and is not.
+EFFECTS: Mapping[int, Effect] = {
+    KafkaError._TRANSPORT: Effect.NEWS,  # noqa: SLF001 - the client's own names begin so
+    KafkaError._ALL_BROKERS_DOWN: Effect.NEWS,  # noqa: SLF001
+    KafkaError._RESOLVE: Effect.NEWS,  # noqa: SLF001
+    KafkaError._TIMED_OUT: Effect.NEWS,  # noqa: SLF001
+    KafkaError._TIMED_OUT_QUEUE: Effect.NEWS,  # noqa: SLF001
+    KafkaError._MSG_TIMED_OUT: Effect.NEWS,  # noqa: SLF001
+    KafkaError._WAIT_COORD: Effect.NEWS,  # noqa: SLF001
+    KafkaError._DESTROY: Effect.NEWS,  # noqa: SLF001
+    KafkaError._RETRY: Effect.NEWS,  # noqa: SLF001
+    KafkaError._PARTITION_EOF: Effect.NEWS,  # noqa: SLF001
+    KafkaError._LOG_TRUNCATION: Effect.NEWS,  # noqa: SLF001
+    KafkaError._AUTHENTICATION: Effect.HOLD,  # noqa: SLF001
+    KafkaError._SSL: Effect.HOLD,  # noqa: SLF001
+    KafkaError._UNKNOWN_TOPIC: Effect.MISSING,  # noqa: SLF001
+    KafkaError._UNKNOWN_PARTITION: Effect.MISSING,  # noqa: SLF001
+    KafkaError.UNKNOWN_TOPIC_OR_PART: Effect.MISSING,
+    KafkaError._AUTO_OFFSET_RESET: Effect.OUT_OF_RANGE,  # noqa: SLF001
+    KafkaError.OFFSET_OUT_OF_RANGE: Effect.OUT_OF_RANGE,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: Effect.HOLD,
+    KafkaError.GROUP_AUTHORIZATION_FAILED: Effect.HOLD,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: Effect.HOLD,
+    KafkaError.SASL_AUTHENTICATION_FAILED: Effect.HOLD,
+    KafkaError._MAX_POLL_EXCEEDED: Effect.LOST,  # noqa: SLF001
+    KafkaError.REBALANCE_IN_PROGRESS: Effect.NEWS,
+    KafkaError.ILLEGAL_GENERATION: Effect.NEWS,
+    KafkaError.UNKNOWN_MEMBER_ID: Effect.NEWS,
+    KafkaError.NOT_COORDINATOR: Effect.NEWS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE: Effect.NEWS,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS: Effect.NEWS,
+    KafkaError.LEADER_NOT_AVAILABLE: Effect.NEWS,
+    KafkaError.NOT_LEADER_FOR_PARTITION: Effect.NEWS,
+    KafkaError.BROKER_NOT_AVAILABLE: Effect.NEWS,
+    KafkaError.REQUEST_TIMED_OUT: Effect.NEWS,
+    KafkaError.NETWORK_EXCEPTION: Effect.NEWS,
+    KafkaError.KAFKA_STORAGE_ERROR: Effect.NEWS,
+    KafkaError.GROUP_MAX_SIZE_REACHED: Effect.HOLD,
+    KafkaError._FATAL: Effect.END,  # noqa: SLF001
+    KafkaError.FENCED_INSTANCE_ID: Effect.END,
+    KafkaError.UNSUPPORTED_VERSION: Effect.END,
+    KafkaError.UNSUPPORTED_ASSIGNOR: Effect.END,
+    KafkaError.INCONSISTENT_GROUP_PROTOCOL: Effect.END,
+    KafkaError.INVALID_GROUP_ID: Effect.END,
+}
+
+
+def trouble(error: KafkaError, topic: str | None = None, place: Place | None = None) -> Trouble:
+    """The client's error in the port's words."""
+    effect = (
+        Effect.END if error.fatal() else EFFECTS.get(error.code(), Effect.NEWS if error.retriable() else Effect.END)
+    )
+    return Trouble(error.name(), error.str(), effect, topic, place)
+
+
+def broker_error(error: KafkaException) -> BrokerError:
+    said = error.args[0]
+    return BrokerError(f"{said.str()} ({said.name()})", retriable=bool(said.retriable()))
+
+
+def check(kafka: Settings, where: str) -> None:
+    """Refuse a setting that librdkafka does not know, or does not take the value of. Makes no connection."""
+    try:
+        _Consumer({**kafka, "bootstrap.servers": "", "group.id": "check", "log_level": 0}).close()
+    except KafkaException as error:
+        said = error.args[0].str()
+        unknown = re.search(r'No such configuration property: "([^"]*)"', said)
+        if unknown:
+            reason = f"sets {unknown[1]!r}, which librdkafka does not know: its CONFIGURATION.md lists the names"
+        else:
+            reason = f"is refused by librdkafka: {said}"
+        raise ConfigError(f"{where} {reason}") from None
+
+
+class ConfluentConsumer:
+    """`client.Consumer` over confluent-kafka's. Its listener's thread alone calls it."""
+
+    def __init__(self, kafka: Settings, *, group: str, queue: int) -> None:
+        """`queue`: bytes that the client may fetch ahead."""
+        settings: dict[str, Any] = {
+            # Of the user's settings these may be changed; the defaults are what measurement favours.
+            "fetch.wait.max.ms": 50,
+            "fetch.queue.backoff.ms": 10,
+            "queued.max.messages.kbytes": max(1024, queue // 1024),
+            "topic.metadata.refresh.interval.ms": 5_000,
+            **kafka,
+            # These are what promises stand on: see config.OWNED.
+            "group.id": group,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "on_commit": self._on_commit,
+            "error_cb": self._on_error,
+        }
+        self._news: list[News] = []
+        self._slipped = False
+        self._rebalance: Rebalance | None = None
+        self._several = False
+        self._starts: dict[Place, int] = {}
+        incremental = "cooperative" in str(kafka.get("partition.assignment.strategy", ""))
+        self._incremental = incremental or kafka.get("group.protocol") == "consumer"
+        self._client = _Consumer(settings, logger=_librdkafka)
+
+    # ── taking part ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def subscribe(self, topics: Sequence[str], rebalance: Rebalance) -> None:
+        self._rebalance = rebalance
+        self._several = len(topics) > 1
+        self._client.subscribe(
+            list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def fetch(self, limit: int, timeout: float) -> list[tuple[Place, list[Record]]]:
+        # `consume(n, t)` waits for all n or all of t: so the first alone is waited for.
+        client = self._client
+        try:
+            messages = client.consume(limit, 0)
+            if not messages and timeout > 0:
+                first = client.poll(timeout)
+                if first is None:
+                    return []
+                messages = client.consume(limit - 1, 0) if limit > 1 else []
+                messages.insert(0, first)
+        except (KeyboardInterrupt, SystemExit):
+            self._slipped = True
+            raise
+        except:  # noqa: E722 - on 3.11 a KafkaError can get here, which is no BaseException
+            self._slipped = True
+            self._news.append(Trouble("_FAIL", "a call to the client was cut short; all is read again", Effect.NEWS))
+            return []
+        if not messages:
+            return []
+        if any(map(Message.error, messages)):
+            messages = self._without_errors(messages)
+        return self._by_place(cast(list[Record], messages))
+
+    def news(self) -> list[News]:
+        said, self._news = self._news, []
+        return said
+
+    def slipped(self) -> bool:
+        slipped, self._slipped = self._slipped, False
+        return slipped
+
+    def close(self) -> None:
+        self._client.close()
+
+    # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def committed(self, places: Sequence[Place], timeout: float) -> dict[Place, int | None]:
+        answers = self._asked(self._client.committed, [TopicPartition(*place) for place in places], timeout)
+        return {_place(one): one.offset if one.offset >= 0 else None for one in answers}
+
+    def bounds(self, places: Sequence[Place], timeout: float) -> dict[Place, tuple[int, int]]:
+        # ListOffsets takes −2 and −1 for a time: the first offset and the end, for all places in one request each.
+        first, end = (
+            self._asked(self._client.offsets_for_times, [TopicPartition(*place, time) for place in places], timeout)
+            for time in (-2, -1)
+        )
+        return {_place(low): (low.offset, high.offset) for low, high in zip(first, end, strict=True)}
+
+    def partitions(self, topic: str, timeout: float) -> list[Place]:
+        try:
+            found = self._client.list_topics(topic, timeout).topics[topic]
+        except KafkaException as error:
+            raise broker_error(error) from error
+        return [Place(topic, number) for number in sorted(found.partitions)]
+
+    def position(self, places: Sequence[Place]) -> dict[Place, int]:
+        answers = self._client.position([TopicPartition(*place) for place in places])
+        return {_place(one): one.offset for one in answers if one.offset >= 0}
+
+    def _asked(self, question: Any, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        try:
+            answers: list[TopicPartition] = question(partitions, timeout)
+        except KafkaException as error:
+            raise broker_error(error) from error
+        for one in answers:
+            if one.error is not None:
+                raise BrokerError(f"{one.topic}/{one.partition}: {one.error.str()}", retriable=True)
+        return answers
+
+    # ── moving ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def seek(self, positions: Mapping[Place, int]) -> None:
+        for place, offset in positions.items():
+            there = TopicPartition(*place, offset)
+            try:
+                self._client.seek(there)
+            except KafkaException:
+                # After an offset out of range seeking is refused: only assigning it again helps.
+                self._assign_again(there)
+
+    def _assign_again(self, there: TopicPartition) -> None:
+        try:
+            if self._incremental:
+                self._client.incremental_unassign([there])
+                self._client.incremental_assign([there])
+            else:
+                mine = {_place(one): one.offset for one in self._client.position(self._client.assignment())}
+                # A partition of which nothing was delivered yet has no position: it began where it was assigned.
+                mine = {place: at if at >= 0 else self._starts[place] for place, at in mine.items()}
+                mine[_place(there)] = there.offset
+                self._client.assign([TopicPartition(*place, at) for place, at in mine.items()])
+        except KafkaException as error:
+            raise broker_error(error) from error
+
+    def pause(self, places: Sequence[Place]) -> None:
+        self._quietly(self._client.pause, places)
+
+    def resume(self, places: Sequence[Place]) -> None:
+        self._quietly(self._client.resume, places)
+
+    def _quietly(self, call: Any, places: Sequence[Place]) -> None:
+        # A partition that the client has given up meanwhile is refused: the revocation is on its way to us.
+        with suppress(KafkaException):
+            call([TopicPartition(*place) for place in places])
+
+    def commit(self, offsets: Mapping[Place, int]) -> None:
+        try:
+            self._client.commit(
+                offsets=[TopicPartition(*place, to) for place, to in offsets.items()], asynchronous=True
+            )
+        except KafkaException as error:
+            raise broker_error(error) from error
+
+    # ── what the client calls: nothing here may raise ────────────────────────────────────────────────────────
+
+    def _on_assign(self, client: _Consumer, partitions: list[TopicPartition]) -> None:
+        places = [_place(one) for one in partitions]
+        try:
+            assert self._rebalance is not None  # noqa: S101 - subscribe has set it
+            starts = self._rebalance.assigned(places)
+            placed = [TopicPartition(*place, starts[place]) for place in places]
+            self._starts.update(starts)
+            if self._incremental:
+                client.incremental_assign(placed)
+            else:
+                client.assign(placed)
+            # The client remembers a pause across revocation: without this the partition stays silent for ever.
+            if placed:
+                client.resume(placed)
+        except BaseException as error:  # noqa: BLE001 - a callback that raises makes the client drop messages
+            self._ended(error)
+
+    def _on_revoke(self, _client: _Consumer, partitions: list[TopicPartition]) -> None:
+        try:
+            assert self._rebalance is not None  # noqa: S101
+            self._rebalance.revoked([_place(one) for one in partitions])
+        except BaseException as error:  # noqa: BLE001
+            self._ended(error)
+
+    def _on_lost(self, _client: _Consumer, partitions: list[TopicPartition]) -> None:
+        try:
+            assert self._rebalance is not None  # noqa: S101
+            self._rebalance.lost([_place(one) for one in partitions])
+        except BaseException as error:  # noqa: BLE001
+            self._ended(error)
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        results: dict[Place, str | None] = {}
+        for one in partitions:
+            failed = one.error if one.error is not None else error
+            results[_place(one)] = failed.name() if failed is not None else None
+        self._news.append(Answer(results))
+
+    def _on_error(self, error: KafkaError) -> None:
+        self._news.append(trouble(error))
+
+    def _ended(self, error: BaseException) -> None:
+        self._news.append(Trouble("_FAIL", f"{type(error).__name__}: {error}", Effect.END))
+
+    # ── sorting ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _without_errors(self, messages: list[Message]) -> list[Message]:
+        """Messages can *be* errors: those become news."""
+        kept = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                kept.append(message)
+                continue
+            topic, number = message.topic(), message.partition()
+            place = Place(topic, number) if topic is not None and number is not None and number >= 0 else None
+            self._news.append(trouble(error, topic, place))
+        return kept
+
+    def _by_place(self, messages: list[Record]) -> list[tuple[Place, list[Record]]]:
+        """Most lists come from one partition: those are handed on as they are."""
+        if not messages:
+            return []
+        if len(set(map(_partition, messages))) == 1 and (not self._several or len(set(map(_topic, messages))) == 1):
+            return [(_place_of(messages[0]), messages)]
+        by_place: dict[tuple[str | None, int | None], list[Record]] = {}
+        for message in messages:
+            where = (message.topic(), message.partition())
+            try:
+                by_place[where].append(message)
+            except KeyError:
+                by_place[where] = [message]
+        return [(_place_of(records[0]), records) for records in by_place.values()]
+
+
+class ConfluentTopics:
+    """`client.Topics`, over an admin client of its own."""
+
+    def __init__(self, kafka: Settings) -> None:
+        self._admin = AdminClient(dict(kafka), logger=_librdkafka)
+
+    def names(self, timeout: float) -> frozenset[str]:
+        try:
+            found = self._admin.list_topics(timeout=timeout).topics
+        except KafkaException as error:
+            raise broker_error(error) from error
+        return frozenset(name for name, one in found.items() if one.error is None and not name.startswith("__"))
+
+
+class ConfluentSender:
+    """`client.Sender` over confluent-kafka's producer. Any thread."""
+
+    def __init__(self, kafka: Settings) -> None:
+        try:
+            self._client = _Producer(dict(kafka), logger=_librdkafka)
+        except KafkaException as error:
+            raise ConfigError(f"Producer settings are refused by librdkafka: {error.args[0].str()}") from None
+
+    def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        headers: Iterable[Header],
+        partition: int | None,
+        timestamp: float | None,
+        report: Report,
+    ) -> None:
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            said = None if error is None else f"{error.str()} ({error.name()})"
+            report(said, message.partition() or 0, message.offset() or 0)
+
+        try:
+            self._client.produce(
+                topic,
+                value,
+                key,
+                partition=-1 if partition is None else partition,
+                on_delivery=delivered,
+                timestamp=0 if timestamp is None else int(timestamp * 1_000),
+                headers=list(headers),
+            )
+        except KafkaException as error:
+            raise broker_error(error) from error
+
+    def serve(self, timeout: float) -> int:
+        return self._client.poll(timeout)
+
+    def flush(self, timeout: float) -> int:
+        return self._client.flush(timeout)
+
+    def waiting(self) -> int:
+        return len(self._client)
+
+
+def _place(one: TopicPartition) -> Place:
+    return Place(one.topic, one.partition)
+
+
+def _place_of(record: Record) -> Place:
+    return Place(record.topic() or "", record.partition() or 0)

@@ -1,0 +1,198 @@
+"""What users subclass: `Controller` for a message, `BatchController` for a batch, and the hooks.
+
+A controller lives for one message (or batch) on one worker. It is thin: the engine holds it and never is it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import Parameter, iscoroutinefunction, signature
+from types import new_class
+from typing import Any, ClassVar, Generic, NoReturn, TypeVar, get_args, get_origin
+
+from karafka.errors import ConfigError
+from karafka.events import Events
+from karafka.messages import Batch, Message, Parse, Record
+
+T = TypeVar("T")
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+_HOOK = "__karafka_before_enqueue__"
+
+
+class Abort(Exception):  # noqa: N818 - the talk's word: it is not an error
+    """Raise it to drop a message on purpose: it counts as finished, `perform` is not run, an event says so."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def before_enqueue(method: Method) -> Method:
+    """A method to run before `perform`, in the order of declaration, inherited ones first.
+
+    It may `raise Abort` to drop the message. It runs again whenever its message does: after a failure, a crash.
+    """
+    setattr(method, _HOOK, True)
+    return method
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the controllers of one route share: made once, when the route's handler is."""
+
+    group: str
+    parse: Parse
+    events: Events
+    app: Any
+
+
+class _Base:
+    """What both kinds of controller have. The fields of the engine's live in slots, users' in their own dict."""
+
+    __slots__ = ("__weakref__",)
+    _context: ClassVar[Context]
+
+    @classmethod
+    def setup(cls, app: Any) -> None:
+        """Override to prepare what all instances share; called once per process, before the first message."""
+
+    @property
+    def app(self) -> Any:
+        """The `App` that the route belongs to."""
+        return self._context.app
+
+    def abort(self, reason: str = "") -> NoReturn:
+        """Drop the message (or batch) on purpose: it counts as finished."""
+        raise Abort(reason)
+
+
+class Controller(_Base, Generic[T]):
+    """Business logic for one message: subclass it and write `perform`.
+
+    `Controller[Video]` declares the payload's type: `params` is then a `Video` (dataclass, msgspec Struct,
+    TypedDict). `Controller[Video | None]` takes tombstones too. `Controller` alone gives what JSON gives.
+    """
+
+    __slots__ = ("_attempt", "_message", "_record")
+    _record: Record
+    _parsed_ahead: ClassVar[bool] = False
+
+    @property
+    def message(self) -> Message[T]:
+        """The message with key, headers, offset and the rest; the same object at each touch."""
+        message: Message[T] | None = getattr(self, "_message", None)
+        if message is None:
+            context = self._context
+            message = Message(self._record, context.parse, context.group, getattr(self, "_attempt", 1))
+            if self._parsed_ahead:
+                message._payload = self.params  # noqa: SLF001 - parsed once, however it is reached
+            self._message = message
+        return message
+
+    @property
+    def params(self) -> T:
+        """The parsed payload, decoded at first touch, once. Raises `ParseError`."""
+        return self.message.payload
+
+    def perform(self) -> Any:
+        """The business logic; `def` or `async def`. What it raises is tried again, as the route's policy says."""
+        raise NotImplementedError
+
+
+class BatchController(_Base, Generic[T]):
+    """Business logic for several messages of a partition at once: up to `max_messages`, gathered for `max_wait`."""
+
+    __slots__ = ("messages",)
+    #: The batch: a sequence of `Message[T]`, with all payloads as `messages.payloads`.
+    messages: Batch[T]
+
+    @property
+    def params(self) -> list[T]:
+        """All payloads, parsed at first touch, once. Raises `ParseError`."""
+        return self.messages.payloads
+
+    def perform(self) -> Any:
+        """The business logic for the whole batch; `def` or `async def`."""
+        raise NotImplementedError
+
+
+AnyController = Controller[Any] | BatchController[Any]
+
+
+def check_controller(controller: object) -> type[AnyController]:
+    """`controller`, if it can be routed to: a subclass of ours, with a `perform`, made without arguments."""
+    if not isinstance(controller, type) or not issubclass(controller, Controller | BatchController):
+        raise ConfigError(
+            f"{controller!r} cannot be routed to: a subclass of Controller or BatchController is expected"
+        )
+    name = controller.__qualname__
+    if controller.perform in {Controller.perform, BatchController.perform}:
+        raise ConfigError(f"{name} has no perform: write `def perform(self) -> None` (or async def) with its logic")
+    if controller.__init__ is not object.__init__ and _wants_arguments(controller):
+        raise ConfigError(
+            f"{name}.__init__ wants arguments, but the engine makes a controller for each message without any: "
+            "prepare what is shared in the class method setup(cls, app)"
+        )
+    if not iscoroutinefunction(controller.perform):
+        for hook in hooks_of(controller):
+            if iscoroutinefunction(getattr(controller, hook)):
+                raise ConfigError(f"{name}.{hook} is async, but its perform is not: make both async, or neither")
+    return controller
+
+
+def _wants_arguments(controller: type) -> bool:
+    parameters = list(signature(controller).parameters.values())
+    optional = {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}
+    return any(one.default is Parameter.empty and one.kind not in optional for one in parameters)
+
+
+def hooks_of(controller: type) -> tuple[str, ...]:
+    """The names of its `before_enqueue` methods, in order of declaration, inherited ones first."""
+    names: dict[str, None] = {}
+    for base in reversed(controller.__mro__):
+        for name, member in vars(base).items():
+            if getattr(member, _HOOK, False):
+                names[name] = None
+    return tuple(names)
+
+
+def payload_type(controller: type[AnyController]) -> Any:
+    """The type between the brackets of `Controller[…]`, or `Any`. A name in quotes is looked up in its module.
+
+    Raises `ConfigError`, naming the class, for a name that is not there.
+    """
+    for base in controller.__mro__:
+        for generic in getattr(base, "__orig_bases__", ()):
+            if get_origin(generic) in {Controller, BatchController}:
+                (of,) = get_args(generic)
+                return Any if isinstance(of, TypeVar) else _resolved(of, base)
+    return Any
+
+
+def _resolved(of: Any, base: type) -> Any:
+    name = of if isinstance(of, str) else getattr(of, "__forward_arg__", None)
+    if name is None:
+        return of
+    try:
+        # The user's own annotation, in the user's own module: what typing.get_type_hints does too.
+        return eval(name, vars(sys.modules[base.__module__]))  # noqa: S307
+    except Exception as error:
+        raise ConfigError(
+            f"{base.__qualname__} is a Controller[{name!r}], but {name!r} is not found: {error}"
+        ) from None
+
+
+def bound(controller: type[AnyController], context: Context, *, ahead: bool = False) -> type[Any]:
+    """`controller` for one route: a subclass that carries the route's context, so that no instance has to.
+
+    With `ahead`, `params` is a plain slot which the handler fills: reading it costs what an attribute costs.
+    """
+    space: dict[str, Any] = {"_context": context, "__module__": controller.__module__}
+    if ahead:
+        space |= {"__slots__": ("params",), "_parsed_ahead": True}
+    made = new_class(controller.__name__, (controller,), exec_body=lambda body: body.update(space))
+    made.__qualname__ = controller.__qualname__
+    return made

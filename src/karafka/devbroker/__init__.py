@@ -1,0 +1,9 @@
+"""Brokers to develop and test on: `Embedded` starts at once and forgets, `Kafka` is the real one.
+
+Importing this needs neither extra nor client: each class imports what it stands on when it is started.
+"""
+
+from karafka.devbroker.embedded import Embedded
+from karafka.devbroker.kafka import Kafka
+
+__all__ = ["Embedded", "Kafka"]

@@ -1,0 +1,325 @@
+"""What may happen, as frozen values named in the past, and the bus that tells listeners.
+
+Logs, metrics and tests listen; nothing in the package waits for them. An event is told on the thread where it
+happened: a listener must be quick, and safe to call from several threads. One that raises is logged and counted,
+and breaks nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+E = TypeVar("E", bound="Event")
+Listener = Callable[[Any], object]
+
+_log = logging.getLogger("karafka.events")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of all; listening to it hears everything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorOccurred(Event):
+    """Something went wrong that a person may want to know; each kind below says what is done about it."""
+
+    error: str
+
+
+# ── the process ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStarted(Event):
+    """The listeners run. `groups` maps each consumer group to its topics (patterns as written)."""
+
+    client_id: str
+    groups: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStopping(Event):
+    """Nothing new is taken from here on; what runs may finish within `timeout` seconds."""
+
+    reason: str
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStopped(Event):
+    """`status` is the exit status: 0 clean, 2 when work outlasted the time-out, 3 when something died."""
+
+    status: int
+    unfinished: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerDied(ErrorOccurred):
+    """A listener's thread ended by an exception of the engine: the server stops in order, status 3."""
+
+    group: str
+    traceback: str
+
+
+# ── assignments ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assigned(Event):
+    """Partitions came: `starts` maps (topic, partition) to the offset to be read first."""
+
+    group: str
+    starts: Mapping[tuple[str, int], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoked(Event):
+    """Partitions went, in order: `positions` maps (topic, partition) to the finished prefix; `waited` in seconds."""
+
+    group: str
+    positions: Mapping[tuple[str, int], int]
+    waited: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost(ErrorOccurred):
+    """Partitions went without notice (session or poll limit passed): nothing of them is committed any more."""
+
+    group: str
+    places: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overran(ErrorOccurred):
+    """Work outlasted the bounded wait of a revocation: its result will be ignored, the next owner runs it again."""
+
+    group: str
+    topic: str
+    partition: int
+    offset: int
+    waited: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotRouted(ErrorOccurred):
+    """A partition was assigned whose topic has no route here: it is held. Do all members run the same routes?"""
+
+    group: str
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutOfRange(ErrorOccurred):
+    """The committed offset `wanted` is not in the log, which holds `low` up to before `high`.
+
+    The partition goes on at `resumed`: what lay between was deleted before this group read it.
+    """
+
+    group: str
+    topic: str
+    partition: int
+    wanted: int
+    low: int
+    high: int
+    resumed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicMissing(Event):
+    """A routed topic does not exist yet; it is picked up when it appears. Told once."""
+
+    group: str
+    topic: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicFound(Event):
+    """A topic that was missing, or that a pattern matches, has appeared and is subscribed to."""
+
+    group: str
+    topic: str
+
+
+# ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received(Event):
+    """`count` messages of a partition came from the broker, the first at `offset`."""
+
+    group: str
+    topic: str
+    partition: int
+    offset: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Performed(Event):
+    """`count` messages of a partition are finished: all below `position`. `elapsed` seconds on a worker."""
+
+    group: str
+    topic: str
+    partition: int
+    position: int
+    count: int
+    elapsed: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aborted(Event):
+    """A hook dropped a message on purpose: finished, `perform` not run."""
+
+    group: str
+    topic: str
+    partition: int
+    offset: int
+    controller: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed(ErrorOccurred):
+    """`perform`, a hook or a parser raised. `verdict` says what becomes of the message."""
+
+    group: str
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    attempt: int
+    controller: str
+    kind: str
+    traceback: str
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retried(Event):
+    """A message that failed is given out again, for the `attempt`-th time."""
+
+    group: str
+    topic: str
+    partition: int
+    offset: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buried(Event):
+    """A message went to the dead letter topic, confirmed by the broker; its partition goes on."""
+
+    group: str
+    topic: str
+    partition: int
+    offset: int
+    grave: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BurialFailed(ErrorOccurred):
+    """The dead letter topic did not take a message: it stays where it is, tried again after `after` seconds."""
+
+    group: str
+    topic: str
+    partition: int
+    offset: int
+    grave: str
+    after: float
+
+
+# ── offsets and flow ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed(Event):
+    """The broker confirmed: `offsets` maps (topic, partition) to the next offset to read."""
+
+    group: str
+    offsets: Mapping[tuple[str, int], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitFailed(ErrorOccurred):
+    """A commit was refused or not answered. What is still ours goes with the next one."""
+
+    group: str
+    places: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused(Event):
+    """A partition holds enough: fetching stops for it alone."""
+
+    group: str
+    topic: str
+    partition: int
+    count: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed(Event):
+    """A paused partition is fetched again."""
+
+    group: str
+    topic: str
+    partition: int
+
+
+# ── the client ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientTroubled(ErrorOccurred):
+    """The client reported trouble it deals with by itself, such as a broker out of reach. `code` is Kafka's name."""
+
+    group: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientRecovered(Event):
+    """After trouble the cluster answers again."""
+
+    group: str
+    waited: float
+
+
+class Events:
+    """The bus. Any thread may tell and listen; listeners run on the teller's thread."""
+
+    def __init__(self) -> None:
+        self._listeners: list[tuple[type[Event], Listener]] = []
+        self._by_kind: dict[type[Event], tuple[Listener, ...]] = {}
+        self.failures = 0
+
+    def on(self, kind: type[E], listener: Callable[[E], object]) -> None:
+        """Call `listener` with each event of `kind`, or of a kind below it."""
+        self._listeners.append((kind, listener))
+        self._by_kind = {}
+
+    def wants(self, kind: type[Event]) -> bool:
+        """Whether anyone listens to `kind`: on hot paths an event is only made when someone does."""
+        return bool(self._heard_by(kind))
+
+    def tell(self, event: Event) -> None:
+        for listener in self._heard_by(type(event)):
+            try:
+                listener(event)
+            except Exception:
+                self.failures += 1
+                _log.exception("the listener %r raised on %r; it goes on being told", listener, event)
+
+    def _heard_by(self, kind: type[Event]) -> tuple[Listener, ...]:
+        try:
+            return self._by_kind[kind]
+        except KeyError:
+            heard = tuple(listener for wanted, listener in self._listeners if issubclass(kind, wanted))
+            self._by_kind[kind] = heard
+            return heard

@@ -1,0 +1,155 @@
+"""Events as log lines: readable in a terminal, JSON when asked. Through `logging`, so your own handlers work too."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import re
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from karafka import events as told
+from karafka.events import Event, Events
+
+Format = Literal["text", "json"]
+logger = logging.getLogger("karafka")
+
+# What is said of each kind, and how loud; a kind without a row is said in its own fields, at DEBUG, errors at ERROR.
+SAYINGS: Mapping[type[Event], tuple[int, str]] = {
+    told.ServerStarted: (logging.INFO, "{client_id} started: {groups}"),
+    told.ServerStopping: (logging.INFO, "stopping ({reason}): what runs may take up to {timeout:g} s"),
+    told.ServerStopped: (logging.INFO, "stopped, status {status}{unfinished}"),
+    told.ListenerDied: (logging.CRITICAL, "{group}: the listener died, the server stops: {error}\n{traceback}"),
+    told.Assigned: (logging.INFO, "{group}: assigned {starts}"),
+    told.Revoked: (logging.INFO, "{group}: gave up {positions} after {waited:.2f} s"),
+    told.Lost: (logging.ERROR, "{group}: lost {places}: {error}"),
+    told.Overran: (logging.ERROR, "{group}: {topic}/{partition}/{offset} {error}"),
+    told.NotRouted: (logging.ERROR, "{group}: {topic}/{partition}: {error}"),
+    told.OutOfRange: (logging.ERROR, "{group}: {topic}/{partition}: {error}"),
+    told.TopicMissing: (logging.WARNING, "{group}: topic {topic} does not exist yet; it is picked up when it appears"),
+    told.TopicFound: (logging.INFO, "{group}: topic {topic} is there"),
+    told.Received: (logging.DEBUG, "{group}: {topic}/{partition}/{offset} received {count}"),
+    told.Performed: (
+        logging.DEBUG,
+        "{group}: {topic}/{partition} performed {count} in {elapsed:.3f} s, up to {position}",
+    ),
+    told.Aborted: (logging.INFO, "{group}: {topic}/{partition}/{offset} dropped by {controller}{reason}"),
+    told.Failed: (
+        logging.ERROR,
+        "{group}: {topic}/{partition}/{offset} failed in {controller}, try {attempt}, {verdict}: {kind}: {error}\n"
+        "{traceback}",
+    ),
+    told.Retried: (logging.INFO, "{group}: {topic}/{partition}/{offset} given out again, try {attempt}"),
+    told.Buried: (logging.WARNING, "{group}: {topic}/{partition}/{offset} went to {grave}"),
+    told.BurialFailed: (
+        logging.ERROR,
+        "{group}: {topic}/{partition}/{offset} could not go to {grave}, tried again in {after:.1f} s: {error}",
+    ),
+    told.Committed: (logging.DEBUG, "{group}: committed {offsets}"),
+    told.CommitFailed: (logging.WARNING, "{group}: {places}: {error}"),
+    told.Paused: (logging.DEBUG, "{group}: {topic}/{partition} paused with {count} messages, {size} bytes in hand"),
+    told.Resumed: (logging.DEBUG, "{group}: {topic}/{partition} resumed"),
+    told.ClientTroubled: (logging.WARNING, "{group}: {error} ({code})"),
+    told.ClientRecovered: (logging.INFO, "{group}: the cluster answers again after {waited:.1f} s"),
+}
+
+
+class LogListener:
+    """Writes each event as a line to the logger "karafka"; its fields ride along as `record.karafka`. Any thread."""
+
+    def __init__(self, events: Events) -> None:
+        # Kinds that nobody would see are not listened to: on hot paths an event is only made when someone does.
+        for kind, (level, _) in SAYINGS.items():
+            if logger.isEnabledFor(level):
+                events.on(kind, self)
+
+    def __call__(self, event: Event) -> None:
+        level, saying = SAYINGS[type(event)]
+        if logger.isEnabledFor(level):
+            fields = {one.name: getattr(event, one.name) for one in dataclasses.fields(event)}
+            said = saying.format_map({name: _shown(name, value) for name, value in fields.items()})
+            logger.log(level, "%s", said, extra={"karafka": {"event": event_name(event), **fields}})
+
+
+def event_name(event: Event) -> str:
+    """`BatchFailed` as `batch_failed`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
+
+
+def _shown(name: str, value: Any) -> Any:
+    match name, value:
+        case (("starts" | "positions" | "offsets"), dict()):
+            return ", ".join(f"{topic}/{number}@{offset}" for (topic, number), offset in value.items()) or "nothing"
+        case "groups", dict():
+            return "; ".join(f"{group} reads {', '.join(topics)}" for group, topics in value.items())
+        case "places", tuple():
+            return ", ".join(f"{topic}/{number}" for topic, number in value)
+        case "unfinished", tuple():
+            return "" if not value else ", unfinished: " + ", ".join(value)
+        case "reason", str():
+            return f": {value}" if value and not value.startswith("SIG") else value
+        case "traceback", str():
+            return value.rstrip()
+        case _:
+            return value
+
+
+class TextFormatter(logging.Formatter):
+    """`12:31:05 INFO    videos: assigned …`, the level in colour where `colour` says so."""
+
+    COLOURS: Mapping[int, str] = {
+        logging.DEBUG: "2",
+        logging.WARNING: "33",
+        logging.ERROR: "31",
+        logging.CRITICAL: "1;31",
+    }
+
+    def __init__(self, *, colour: bool) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+        self._colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        paint = self.COLOURS.get(record.levelno) if self._colour else None
+        return f"\x1b[{paint}m{line}\x1b[0m" if paint else line
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line: time (UTC, ISO 8601), level, logger, message, and the event's fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+        line: dict[str, Any] = {"time": stamp, "level": record.levelname, "logger": record.name}
+        line["message"] = record.getMessage()
+        line |= {name: _plain(value) for name, value in getattr(record, "karafka", {}).items()}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can carry it: a partition as "topic/number", bytes as text."""
+    match value:
+        case dict():
+            return {
+                "/".join(map(str, key)) if isinstance(key, tuple) else key: _plain(one) for key, one in value.items()
+            }
+        case tuple():
+            return [_plain(one) for one in value]
+        case bytes():
+            return value.decode(errors="replace")
+        case _:
+            return value
+
+
+def configure_logging(level: str = "info", form: Format = "text") -> None:
+    """What the commands do at start: one handler on stderr. Libraries and your own code are heard from WARNING on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JSONFormatter() if form == "json" else TextFormatter(colour=sys.stderr.isatty()))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logger.setLevel(level.upper())
+    # librdkafka says each retry of its own; what matters of it is told as events.
+    logging.getLogger("karafka.librdkafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)

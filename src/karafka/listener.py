@@ -1,0 +1,717 @@
+"""The turn: receive, settle, dispatch, reconcile, commit; and what a rebalance asks for.
+
+One listener per subscription (a consumer group on a cluster), on one thread, which owns the consumer, its
+`Partition`s and their offsets. Jobs go out to pools, outcomes come back by one queue. Deciding is elsewhere
+(`judge`, `Partition`); this is the one place that acts.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from queue import Empty, SimpleQueue
+from threading import Thread
+from time import perf_counter
+from typing import Any, Protocol, TypeAlias, TypeVar, assert_never
+
+from karafka import events as told
+from karafka.client import Answer, Consumer, Effect, Topics, Trouble
+from karafka.clock import Clock
+from karafka.commits import Commits
+from karafka.errors import BrokerError
+from karafka.events import Events
+from karafka.jobs import Handler, Lane, Outcome, Pool
+from karafka.lifecycle import Lifecycle, Phase
+from karafka.messages import Header, Place, Record
+from karafka.partition import RUN_TIME, Partition, Setback, State, measure
+from karafka.policy import Advance, Bury, End, Policy, Retry, Split, Verdict, grave_headers, judge
+from karafka.starts import TIMEOUT, Begin, resolve
+from karafka.watch import TopicWatch
+
+T = TypeVar("T")
+
+# Messages asked for at once: more come from one call only at the cost of the processor's cache.
+FETCH = 2_000
+# With work out, the broker is asked this often at least: how late a message of another partition may be.
+PATIENCE = 0.005
+# With none out, how long one wait for the broker lasts at most: how late a stop may be.
+IDLE = 0.1
+# How long the last commit of a stop is waited for.
+LAST_COMMIT = 5.0
+# How long leaving the group may take: it may wait for a broker that is away.
+CLOSE_TIMEOUT = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is done with a topic's messages: who handles them, by which policy, on which workers."""
+
+    handler: Handler
+    policy: Policy
+    pool: Pool
+    controller: str
+
+
+class Burier(Protocol):
+    """Sends dead letters. `done(error)` is called on any thread, once, when the broker has answered (None: kept)."""
+
+    def bury(
+        self, topic: str, record: Record, headers: Iterable[Header], done: Callable[[str | None], None]
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Interred:
+    """The answer to a burial: `error` is None when the broker confirmed it."""
+
+    partition: Partition
+    record: Record
+    grave: str
+    attempt: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """All topics there are, from the watch."""
+
+    topics: frozenset[str]
+
+
+Inbound: TypeAlias = Outcome | Interred | Names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Seconds and bytes that a listener keeps to; see `config.Config`."""
+
+    commit_interval: float
+    drain_timeout: float
+    memory: int
+
+
+class Listener:
+    """See the module. `topics` are read by name; those `wanted` (by a pattern) as they appear.
+
+    `work(topic)` answers what is done with a topic, None if nothing is routed there. `ended(status, reason)` is
+    called, on this thread, when the whole process should end.
+    """
+
+    def __init__(
+        self,
+        *,
+        group: str,
+        topics: Sequence[str],
+        wanted: Callable[[str], bool] | None,
+        work: Callable[[str], Work | None],
+        client: Callable[[], Consumer],
+        names: Callable[[], Topics],
+        burier: Burier,
+        events: Events,
+        clock: Clock,
+        bounds: Bounds,
+        ended: Callable[[int, str], None],
+    ) -> None:
+        self.group = group
+        self._literal = tuple(topics)
+        self._wanted = wanted
+        self._work = work
+        self._make_client = client
+        self._make_names = names
+        self._burier = burier
+        self._events = events
+        self._clock = clock
+        self._bounds = bounds
+        self._ended = ended
+        self._lifecycle = Lifecycle()
+        self._thread = Thread(target=self.run, name=f"karafka-listener-{group}", daemon=True)
+        self._inbox: SimpleQueue[Inbound] = SimpleQueue()
+        self._client: Consumer
+        self._commits: Commits
+        self._partitions: dict[Place, Partition] = {}
+        # Sets, as dicts that keep their order. Changed this turn: may give out jobs, or need pausing. Busy: has jobs
+        # out. Holding: has messages in hand.
+        self._changed: dict[Partition, None] = {}
+        self._busy: dict[Partition, None] = {}
+        self._holding: dict[Partition, None] = {}
+        # When BACKING_OFF partitions and gathering batches are to be looked at again: (time, tie, partition).
+        self._timers: list[tuple[float, int, Partition]] = []
+        self._tie = count()
+        self._tick = 0.0
+        # What came and went within the call to the client under way.
+        self._revoked_now: set[Place] = set()
+        self._assigned_now: set[Place] = set()
+        # As measured: bytes and seconds of a message.
+        self._mean = 0.0
+        self._pace: float | None = None
+        self._missing: set[str] = set()
+        self._subscribed: tuple[str, ...] = ()
+        self._watch: TopicWatch | None = None
+        self._troubled: dict[str, float] = {}
+        self._closing = False
+        self._stop_by = float("inf")
+        #: After the end: what still ran when the time-out passed, in words.
+        self.unfinished: tuple[str, ...] = ()
+
+    # ── its thread ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def start(self) -> None:
+        """Run on a thread of its own. Called once, by the server."""
+        self._thread.start()
+
+    def stop(self, by: float) -> None:
+        """Take nothing new, finish what runs until `by` (the clock's), commit, leave. Any thread; does not wait."""
+        self._stop_by = by
+        self._lifecycle.advance(Phase.STOPPING)
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the end; False when `timeout` seconds passed before."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def run(self) -> None:
+        try:
+            self.open()
+            while not self._lifecycle.stopping:
+                self.step()
+            self.close()
+        except BaseException as error:  # noqa: BLE001 - a thread that dies unseen looks like a healthy server
+            text = "".join(traceback.format_exception(error))
+            self._events.tell(
+                told.ListenerDied(group=self.group, error=f"{type(error).__name__}: {error}", traceback=text)
+            )
+            self._ended(3, f"the listener of {self.group!r} died")
+        finally:
+            if self._watch is not None:
+                self._watch.stop()
+            self._lifecycle.advance(Phase.STOPPED)
+
+    def open(self) -> None:
+        """Make the client and subscribe; topics that are wanted by a pattern follow when they are known."""
+        now = self._clock.monotonic()
+        self._client = self._make_client()
+        self._commits = Commits(self._client, self._events, self.group, self._bounds.commit_interval, now)
+        if self._literal:
+            self._subscribe(self._literal)
+        self._look_for_topics()
+
+    def step(self) -> None:
+        """One turn. It waits for what can happen: for outcomes while work is out, for the broker when none is."""
+        self._revoked_now.clear()
+        self._assigned_now.clear()
+        saturated = self._saturated()
+        if not saturated:
+            self._receive(self._patience(self._clock.monotonic()))
+        self._settle(wait=0.0 if self._changed or not self._busy else RUN_TIME if saturated else PATIENCE)
+        now = self._clock.monotonic()
+        self._wake(now)
+        self._dispatch(now)
+        if now >= self._tick:
+            self._tick = now + RUN_TIME
+            self._slice()
+            self._bound_memory()
+        self._commits.turn(now, self._busy, idle=not self._busy)
+
+    # ── receiving ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _patience(self, now: float) -> float:
+        """How long the broker may be waited for: not at all while work is out, else until the next timer."""
+        if self._busy or self._changed or not self._inbox.empty():
+            return 0.0
+        due = self._timers[0][0] - now if self._timers else IDLE
+        return max(0.0, min(IDLE, due, self._commits.wait(now)))
+
+    def _saturated(self) -> bool:
+        """Whether there is enough in hand, and it is done in a moment: then fetching more would only fill memory.
+
+        Pausing would be wrong here: the client drops what it fetched ahead, and fetches it again.
+        """
+        if self._pace is None or len(self._busy) == 0:
+            return False
+        held = sum(partition.count for partition in self._busy)
+        return held >= 2 * FETCH and held * self._pace <= RUN_TIME
+
+    def _receive(self, timeout: float) -> None:
+        batches = self._client.fetch(self._limit(), timeout)
+        self._hear()
+        if self._client.slipped():
+            for owned in self._partitions.values():
+                owned.positioned = False
+            self._client.seek({place: one.received for place, one in self._partitions.items()})
+            return
+        if not batches:
+            return
+        now = self._clock.monotonic()
+        for place, records in batches:
+            if (partition := self._partitions.get(place)) is None:
+                continue
+            if self._closing or (place in self._revoked_now and place in self._assigned_now):
+                # Of one that was revoked and assigned again within this one call, whose these are cannot be told.
+                partition.positioned = False
+                if not self._closing:
+                    self._client.seek({place: partition.received})
+                continue
+            size = measure(records)
+            self._mean = size / len(records)
+            if received := partition.receive(records, size, now):
+                self._changed[partition] = self._holding[partition] = None
+                if self._events.wants(told.Received):
+                    offset = records[0].offset() or 0
+                    self._events.tell(told.Received(**self._where(place), offset=offset, count=received))
+        if self._troubled:
+            self._recovered(now)
+
+    def _limit(self) -> int:
+        """How many messages to ask for: few when they are large."""
+        if self._mean * FETCH < self._bounds.memory / 8:
+            return FETCH
+        return max(1, int(self._bounds.memory / 8 / self._mean))
+
+    def _hear(self) -> None:
+        for one in self._client.news():
+            match one:
+                case Answer():
+                    self._commits.answered(one)
+                    if self._troubled and not all(one.results.values()):
+                        self._recovered(self._clock.monotonic())
+                case Trouble():
+                    self._trouble(one)
+                case _:
+                    assert_never(one)
+
+    def _trouble(self, one: Trouble) -> None:
+        match one.effect:
+            case Effect.NEWS | Effect.HOLD:
+                # The client says it again and again; a person needs to hear it once until it is over.
+                if one.code not in self._troubled:
+                    self._troubled[one.code] = self._clock.monotonic()
+                    self._events.tell(told.ClientTroubled(group=self.group, code=one.code, error=one.text))
+            case Effect.MISSING:
+                if one.topic is not None:
+                    self._miss(one.topic)
+                    self._look_for_topics()
+            case Effect.OUT_OF_RANGE:
+                if one.place is not None and one.place in self._partitions:
+                    self._place_anew(one.place)
+            case Effect.LOST:
+                # What was assigned within the same call is the new assignment, not the one that was lost.
+                self._lose([place for place in self._partitions if place not in self._assigned_now], one.text)
+            case Effect.END:
+                self._lose(list(self._partitions), one.text)
+                self._ended(3, f"the client of {self.group!r} is of no more use: {one.text} ({one.code})")
+            case _:
+                assert_never(one.effect)
+
+    def _recovered(self, now: float) -> None:
+        waited = now - min(self._troubled.values())
+        self._troubled.clear()
+        self._events.tell(told.ClientRecovered(group=self.group, waited=waited))
+
+    def _place_anew(self, place: Place) -> None:
+        """A position that is not in the log any more: go on at the first message kept, and say what was missed."""
+        old = self._partitions[place]
+        low, high = self._insistently(lambda: self._client.bounds([place], TIMEOUT))[place]
+        self._forget(old)
+        self._begin(place, Begin(low, old.offsets.committed, (old.received, low, high)))
+        self._client.seek({place: low})
+
+    # ── settling ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _settle(self, wait: float) -> None:
+        """Take in what came back; waits up to `wait` seconds for the first."""
+        inbox = self._inbox
+        try:
+            one = inbox.get(timeout=wait) if wait > 0 else inbox.get_nowait()
+            while True:
+                match one:
+                    case Outcome():
+                        self._settle_outcome(one)
+                    case Interred():
+                        self._settle_burial(one)
+                    case Names():
+                        self._know(one.topics)
+                    case _:
+                        assert_never(one)
+                one = inbox.get_nowait()
+        except Empty:
+            pass
+
+    def _settle_outcome(self, outcome: Outcome) -> None:
+        partition: Partition = outcome.job.ticket
+        if outcome.job not in partition.out:
+            return  # revoked meanwhile: the next owner runs it again
+        setback = partition.settle(outcome)
+        self._mark(partition)
+        if finished := outcome.job.run.finished:
+            pace = outcome.elapsed / finished
+            self._pace = pace if self._pace is None else 0.8 * self._pace + 0.2 * pace
+            self._commits.want(partition, finished)
+            if self._events.wants(told.Performed):
+                position = partition.offsets.finished
+                self._events.tell(
+                    told.Performed(
+                        **self._where(partition.place), position=position, count=finished, elapsed=outcome.elapsed
+                    )
+                )
+        if setback is not None:
+            self._judge(partition, setback)
+
+    def _mark(self, partition: Partition) -> None:
+        """`partition` changed: it is looked at in this turn, and is busy as long as jobs of it are out."""
+        self._changed[partition] = None
+        if partition.out:
+            self._busy[partition] = None
+        else:
+            self._busy.pop(partition, None)
+
+    def _judge(self, partition: Partition, setback: Setback) -> None:
+        now = self._clock.monotonic()
+        error, attempt, policy = setback.error, setback.attempt, partition.policy
+        verdict = judge(policy, error, attempt, alone=setback.alone, chance=random.random())  # noqa: S311 - jitter
+        leaving = partition.state >= State.LEAVING and not isinstance(verdict, End)
+        self._tell_failed(partition, setback, "left to the next owner" if leaving else _in_words(verdict))
+        if leaving:
+            return
+        match verdict:
+            case Advance():
+                pass  # is not the verdict on an error
+            case Retry(after):
+                self._back_off(partition, now + after)
+            case Split(after):
+                partition.split()
+                self._back_off(partition, now + after)
+            case Bury(topic):
+                self._bury(partition, setback, topic)
+            case End(status):
+                partition.hold()
+                where = "/".join(map(str, partition.place))
+                self._ended(status, f"{type(error).__name__} was raised at {where}/{setback.record.offset()}")
+            case _:
+                assert_never(verdict)
+
+    def _back_off(self, partition: Partition, until: float) -> None:
+        partition.back_off(until)
+        heapq.heappush(self._timers, (until, next(self._tie), partition))
+
+    def _bury(self, partition: Partition, setback: Setback, grave: str) -> None:
+        partition.bury()
+        record, attempt = setback.record, setback.attempt
+        headers = grave_headers(record, self.group, attempt, setback.error, self._clock.wall())
+
+        def done(refused: str | None) -> None:
+            self._inbox.put(Interred(partition, record, grave, attempt, refused))
+
+        self._burier.bury(grave, record, headers, done)
+
+    def _settle_burial(self, burial: Interred) -> None:
+        partition = burial.partition
+        if partition.state is State.REVOKED:
+            return  # buried, but not ours any more: the next owner buries it again
+        self._changed[partition] = None
+        where, offset = self._where(partition.place), burial.record.offset() or 0
+        if burial.error is None:
+            partition.buried()
+            self._commits.want(partition, 1)
+            self._events.tell(told.Buried(**where, offset=offset, grave=burial.grave))
+        else:
+            after = partition.policy.retry.delay(burial.attempt, random.random())  # noqa: S311 - jitter
+            self._back_off(partition, self._clock.monotonic() + after)
+            self._events.tell(
+                told.BurialFailed(**where, offset=offset, grave=burial.grave, after=after, error=burial.error)
+            )
+
+    # ── giving out ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _wake(self, now: float) -> None:
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            partition = heapq.heappop(timers)[2]
+            if self._partitions.get(partition.place) is partition:
+                self._changed[partition] = None
+
+    def _dispatch(self, now: float) -> None:
+        """Jobs of all partitions that changed go out; what must wait gets a timer; flow is put right."""
+        changed, self._changed = self._changed, {}
+        for partition in changed:
+            if partition.state is State.REVOKED:
+                continue
+            while (job := partition.take(now)) is not None:
+                self._busy[partition] = None
+                if job.run.attempt > 1:
+                    self._tell_retried(partition, job.run.records[0], job.run.attempt)
+                job.lane.pool.submit(job)
+            due = partition.due(now)
+            if partition.buffer.count and now < due < float("inf"):
+                heapq.heappush(self._timers, (due, next(self._tie), partition))
+            self._reconcile(partition)
+
+    def _reconcile(self, partition: Partition) -> None:
+        """Fetching stops for a partition that holds enough for a while, and goes on at half of that."""
+        if not partition.paused and partition.full and (partition.pace is None or partition.load > RUN_TIME):
+            self._pause(partition)
+        elif partition.paused and partition.drained:
+            partition.paused = False
+            self._client.resume([partition.place])
+            self._events.tell(told.Resumed(**self._where(partition.place)))
+
+    def _pause(self, partition: Partition) -> None:
+        partition.paused = True
+        self._client.pause([partition.place])
+        self._events.tell(told.Paused(**self._where(partition.place), count=partition.count, size=partition.size))
+
+    def _slice(self) -> None:
+        """Runs that take longer than their time end after the message in hand: others get their turn."""
+        now = perf_counter()
+        for partition in self._busy:
+            for job in partition.out:
+                started, run = job.started, job.run
+                if started is not None and now - started > RUN_TIME and len(run.records) > 1 and not run.halted:
+                    run.halt()
+
+    def _bound_memory(self) -> None:
+        """Over the budget, the partitions that hold most are paused first."""
+        self._holding = {partition: None for partition in self._holding if partition.count}
+        sizes = sorted(((one.size, next(self._tie), one) for one in self._holding), reverse=True)
+        over = sum(size for size, _, _ in sizes) - self._bounds.memory
+        for size, _, partition in sizes:
+            if over <= 0:
+                break
+            if not partition.paused:
+                self._pause(partition)
+            over -= size
+
+    # ── rebalances: called inside `fetch` and `close` ────────────────────────────────────────────────────────
+
+    def assigned(self, places: Sequence[Place]) -> Mapping[Place, int]:
+        begins = self._insistently(lambda: resolve(self._client, places, self._late))
+        self._assigned_now.update(places)
+        for place, begin in begins.items():
+            if (old := self._partitions.get(place)) is not None:
+                self._forget(old)
+            self._begin(place, begin)
+        starts: dict[tuple[str, int], int] = {place: begin.offset for place, begin in begins.items()}
+        self._events.tell(told.Assigned(group=self.group, starts=starts))
+        return {place: begin.offset for place, begin in begins.items()}
+
+    def revoked(self, places: Sequence[Place]) -> None:
+        self._revoked_now.update(places)
+        mine = [self._partitions[place] for place in places if place in self._partitions]
+        now = self._clock.monotonic()
+        # At the end all was waited for already, and for longer.
+        waited = self._drain(mine, now if self._closing else now + self._bounds.drain_timeout)
+        self._commits.send(mine, self._clock.monotonic())
+        positions: dict[tuple[str, int], int] = {one.place: one.in_progress for one in mine}
+        for partition in mine:
+            self._forget(partition)
+        self._events.tell(told.Revoked(group=self.group, positions=positions, waited=waited))
+
+    def lost(self, places: Sequence[Place]) -> None:
+        self._revoked_now.update(places)
+        self._lose(places, "the session or the poll limit passed, or the group went on without this member")
+
+    def _lose(self, places: Iterable[Place], reason: str) -> None:
+        gone = [self._partitions[place] for place in places if place in self._partitions]
+        for partition in gone:
+            partition.leave()
+            self._forget(partition)
+        if gone:
+            self._events.tell(told.Lost(group=self.group, places=tuple(one.place for one in gone), error=reason))
+
+    def _drain(self, partitions: Sequence[Partition], until: float) -> float:
+        """Start nothing more of `partitions`, wait until `until` for what runs; the others go on meanwhile.
+
+        Returns the seconds it took. What runs on is named by an event.
+        """
+        began = self._clock.monotonic()
+        for partition in partitions:
+            partition.leave()
+            self._mark(partition)
+        while any(one.unsettled for one in partitions) and self._clock.monotonic() < until:
+            self._settle(wait=PATIENCE)
+            now = self._clock.monotonic()
+            self._wake(now)
+            self._dispatch(now)
+        waited = self._clock.monotonic() - began
+        for partition in partitions:
+            if partition.out:
+                said = f"still running {waited:.1f} s after the revocation; its result will be ignored"
+                event = told.Overran(
+                    **self._where(partition.place), offset=partition.in_progress, waited=waited, error=said
+                )
+                self._events.tell(event)
+        return waited
+
+    def _begin(self, place: Place, begin: Begin) -> None:
+        """A new assignment of `place`."""
+        if begin.missed is not None:
+            wanted, low, high = begin.missed
+            said = (
+                f"offset {wanted} is not in the log, which holds {low} up to before {high}: going on at {begin.offset}"
+            )
+            event = told.OutOfRange(
+                **self._where(place), wanted=wanted, low=low, high=high, resumed=begin.offset, error=said
+            )
+            self._events.tell(event)
+        partition = self._partitions[place] = self._made(place, begin)
+        if partition.committable is not None:
+            self._commits.want(partition)
+
+    def _forget(self, partition: Partition) -> None:
+        partition.revoke()
+        self._commits.forget(partition)
+        self._partitions.pop(partition.place, None)
+        self._busy.pop(partition, None)
+        self._changed.pop(partition, None)
+        self._holding.pop(partition, None)
+
+    def _made(self, place: Place, begin: Begin) -> Partition:
+        work = self._work(place.topic)
+        if work is None:
+            self._events.tell(told.NotRouted(**self._where(place), error=f"{place.topic!r} has no route here: held"))
+            partition = Partition(place, begin.offset, begin.committed, Policy(), _no_lane)
+            partition.hold()
+            return partition
+        handler, pool, reply = work.handler, work.pool, self._inbox.put
+        return Partition(place, begin.offset, begin.committed, work.policy, lambda: Lane(handler, pool, reply))
+
+    def _late(self, topic: str) -> bool:
+        work = self._work(topic)
+        return work is not None and work.policy.start == "latest"
+
+    def _insistently(self, question: Callable[[], T]) -> T:
+        """Ask the broker again until it answers, or a stop comes: without an answer no partition can begin."""
+        while True:
+            try:
+                return question()
+            except BrokerError as error:
+                if self._lifecycle.stopping or not error.retriable:
+                    raise
+
+    # ── topics ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _subscribe(self, topics: Sequence[str]) -> None:
+        self._subscribed = tuple(topics)
+        self._client.subscribe(topics, self)
+
+    def _look_for_topics(self) -> None:
+        """Have the watch ask until nothing is missing; one is enough."""
+        if self._watch is None or not self._watch.running:
+            self._watch = TopicWatch(self._make_names, self._found, self.group)
+            self._watch.start()
+
+    def _found(self, topics: frozenset[str]) -> bool:
+        """From the watch's thread: tell the listener; go on while there may be more to find."""
+        self._inbox.put(Names(topics))
+        return self._wanted is not None or not topics.issuperset(self._literal)
+
+    def _know(self, topics: frozenset[str]) -> None:
+        for topic in sorted(self._missing & topics):
+            self._missing.discard(topic)
+            self._events.tell(told.TopicFound(group=self.group, topic=topic))
+        for topic in self._literal:
+            if topic not in topics:
+                self._miss(topic)
+        if self._wanted is not None:
+            matched = sorted(topic for topic in topics if topic not in self._literal and self._wanted(topic))
+            for topic in matched:
+                if topic not in self._subscribed:
+                    self._events.tell(told.TopicFound(group=self.group, topic=topic))
+            new = (*self._literal, *matched)
+            if new and new != self._subscribed:
+                self._subscribe(new)
+
+    def _miss(self, topic: str) -> None:
+        if topic not in self._missing:
+            self._missing.add(topic)
+            self._events.tell(told.TopicMissing(group=self.group, topic=topic))
+
+    # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _where(self, place: Place) -> dict[str, Any]:
+        return {"group": self.group, "topic": place.topic, "partition": place.partition}
+
+    def _tell_failed(self, partition: Partition, setback: Setback, verdict: str) -> None:
+        record, error = setback.record, setback.error
+        work = self._work(partition.place.topic)
+        self._events.tell(
+            told.Failed(
+                **self._where(partition.place),
+                offset=record.offset() or 0,
+                key=record.key(),
+                attempt=setback.attempt,
+                controller=work.controller if work is not None else "",
+                kind=type(error).__name__,
+                error=str(error),
+                traceback="".join(traceback.format_exception(error)),
+                verdict=verdict,
+            )
+        )
+
+    def _tell_retried(self, partition: Partition, record: Record, attempt: int) -> None:
+        self._events.tell(told.Retried(**self._where(partition.place), offset=record.offset() or 0, attempt=attempt))
+
+    # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def close(self) -> None:
+        """Finish what runs, commit, leave the group."""
+        self._closing = True
+        mine = list(self._partitions.values())
+        for partition in mine:
+            partition.leave()
+            self._mark(partition)
+        while any(one.unsettled for one in mine) and self._clock.monotonic() < self._stop_by:
+            # Polling goes on, so that the membership holds for as long as the work may take.
+            self._receive(0.0)
+            self._settle(wait=PATIENCE)
+        self.unfinished = tuple(
+            f"{'/'.join(map(str, one.place))}/{one.in_progress} of group {self.group!r}" for one in mine if one.out
+        )
+        self._commits.send(list(self._partitions.values()), self._clock.monotonic())
+        by = self._clock.monotonic() + LAST_COMMIT
+        while self._commits.in_flight and self._clock.monotonic() < by:
+            self._receive(PATIENCE)
+        leaving = Thread(target=self._leave, name=f"karafka-leaving-{self.group}", daemon=True)
+        leaving.start()
+        leaving.join(CLOSE_TIMEOUT)
+
+    def _leave(self) -> None:
+        # With the broker away there is nobody to take leave of: the session's time-out tells the group.
+        with suppress(BrokerError):
+            self._client.close()
+
+
+def _in_words(verdict: Verdict) -> str:
+    match verdict:
+        case Advance():
+            return "finished"
+        case Retry(after):
+            return f"tried again in {after:.1f} s"
+        case Split(after):
+            return f"tried again in halves in {after:.1f} s"
+        case Bury(topic):
+            return f"goes to {topic}"
+        case End(status):
+            return f"ends the process with status {status}"
+        case _:
+            assert_never(verdict)
+
+
+def _no_lane() -> Lane:
+    def refuse(_run: Any) -> None:
+        raise AssertionError("a partition without a route gives out nothing")
+
+    return Lane(refuse, _NoPool(), lambda _outcome: None)
+
+
+class _NoPool:
+    """Where nothing is routed nothing is performed."""
+
+    def submit(self, job: Any) -> None:
+        raise AssertionError(job)
+
+    def stop(self) -> None: ...

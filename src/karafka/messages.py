@@ -1,0 +1,242 @@
+"""A message as users see it, and a run of them as the engine hands it to a handler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from operator import length_hint
+from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, overload
+
+from karafka.errors import ParseError
+
+T = TypeVar("T")
+Parse = Callable[[bytes | None], Any]
+Header: TypeAlias = tuple[str, bytes | None]
+_UNREAD: Any = object()
+
+
+class Place(NamedTuple):
+    """One partition of one topic: a key for maps, equal to the pair `(topic, partition)`."""
+
+    topic: str
+    partition: int
+
+
+class Record(Protocol):
+    """What the client hands out: confluent-kafka's `Message` is one, tests have their own. Immutable."""
+
+    def topic(self) -> str | None: ...
+
+    def partition(self) -> int | None: ...
+
+    def offset(self) -> int | None: ...
+
+    def key(self) -> bytes | None: ...
+
+    def value(self) -> bytes | None: ...
+
+    def headers(self) -> list[Header] | None: ...
+
+    def timestamp(self) -> tuple[int, int]: ...
+
+    def __len__(self) -> int: ...
+
+
+class Message(Generic[T]):
+    """One message. `payload` is parsed at first touch, once; everything else is as it came.
+
+    Belongs to the controller that holds it, on one worker.
+    """
+
+    __slots__ = ("_error", "_group", "_parse", "_payload", "_record", "attempt")
+
+    def __init__(self, record: Record, parse: Parse, group: str, attempt: int = 1) -> None:
+        self._record = record
+        self._parse = parse
+        self._group = group
+        self._payload: Any = _UNREAD
+        self._error: ParseError | None = None
+        #: Which try this is, from 1.
+        self.attempt = attempt
+
+    @property
+    def topic(self) -> str:
+        topic = self._record.topic()
+        assert topic is not None  # noqa: S101 - librdkafka leaves it out of errors only, and those never get here
+        return topic
+
+    @property
+    def partition(self) -> int:
+        return self._record.partition() or 0
+
+    @property
+    def offset(self) -> int:
+        return self._record.offset() or 0
+
+    @property
+    def key(self) -> bytes | None:
+        return self._record.key()
+
+    @property
+    def headers(self) -> dict[str, bytes | None]:
+        """Headers by name; of a name that stands several times the last, as Kafka's own clients answer it."""
+        return dict(self._record.headers() or ())
+
+    @property
+    def timestamp(self) -> float:
+        """Seconds since 1970, UTC: when it was produced, or appended where the topic says so; −1.0 if unknown."""
+        kind, milliseconds = self._record.timestamp()
+        return milliseconds / 1_000 if kind else -1.0
+
+    @property
+    def raw(self) -> bytes | None:
+        """The payload's bytes as they came; None for a tombstone."""
+        return self._record.value()
+
+    @property
+    def tombstone(self) -> bool:
+        """Whether the payload is null: in a compacted topic, that the key is deleted."""
+        return self._record.value() is None
+
+    @property
+    def id(self) -> str:
+        """`group/topic/partition/offset`: the same for each repetition, so the key to make work idempotent by."""
+        return f"{self._group}/{self.topic}/{self.partition}/{self.offset}"
+
+    @property
+    def payload(self) -> T:
+        """The parsed payload. Raises `ParseError`, the same each time; caught or not, the message is judged by it."""
+        if self._payload is _UNREAD:
+            if self._error is not None:
+                raise self._error
+            try:
+                self._payload = self._parse(self._record.value())
+            except Exception as error:
+                self._error = refused(self._record, error)
+                raise self._error from error
+        payload: T = self._payload
+        return payload
+
+    @property
+    def error(self) -> ParseError | None:
+        """Why the payload could not be parsed, once that was tried; None otherwise."""
+        return self._error
+
+    def __repr__(self) -> str:
+        return f"<Message {self.id} attempt={self.attempt}>"
+
+
+def refused(record: Record, error: Exception) -> ParseError:
+    """A parser's exception as ours, naming the message; one that is ours already is kept."""
+    if isinstance(error, ParseError):
+        return error
+    where = f"{record.topic()}/{record.partition()}/{record.offset()}"
+    return ParseError(f"the payload of {where} cannot be parsed: {type(error).__name__}: {error}")
+
+
+class Batch(Sequence[Message[T]]):
+    """The messages of one `BatchController.perform`: of one partition, in order."""
+
+    __slots__ = ("_attempt", "_group", "_messages", "_parse", "_payloads", "_records")
+
+    def __init__(self, records: Sequence[Record], parse: Parse, group: str, attempt: int = 1) -> None:
+        self._records = records
+        self._parse = parse
+        self._group = group
+        self._attempt = attempt
+        self._messages: list[Message[T]] | None = None
+        self._payloads: list[T] | None = None
+
+    @property
+    def payloads(self) -> list[T]:
+        """All payloads, parsed at first touch, once. Raises `ParseError` for the first that is refused."""
+        if self._payloads is None:
+            if self._messages is None:
+                try:
+                    self._payloads = list(map(self._parse, [record.value() for record in self._records]))
+                except Exception:  # noqa: BLE001 - parsed again below, one by one: that names the culprit
+                    self._payloads = None
+            if self._payloads is None:
+                self._payloads = [message.payload for message in self]
+        return self._payloads
+
+    @property
+    def error(self) -> ParseError | None:
+        """The first parse error among them, once it was met; None otherwise."""
+        met = (message.error for message in self._messages or ())
+        return next((error for error in met if error is not None), None)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, index: int) -> Message[T]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Message[T]]: ...
+
+    def __getitem__(self, index: int | slice) -> Message[T] | Sequence[Message[T]]:
+        return self._made()[index]
+
+    def __iter__(self) -> Iterator[Message[T]]:
+        return iter(self._made())
+
+    def _made(self) -> list[Message[T]]:
+        if self._messages is None:
+            attempt, parse, group = self._attempt, self._parse, self._group
+            self._messages = [Message(record, parse, group, attempt) for record in self._records]
+        return self._messages
+
+
+class Run:
+    """Messages of one lane, in order, given to a handler at once, and how far it came.
+
+    The worker's for as long as it performs. The listener may meanwhile do two things from its own thread, and they
+    cost the worker nothing: `halt` empties the list the worker walks, so that it ends after the message in hand;
+    `progress` asks the iterator how far it is.
+    """
+
+    __slots__ = ("_cursor", "_live", "_seen", "attempt", "finished", "records")
+
+    def __init__(self, records: list[Record], attempt: int = 1) -> None:
+        #: As given out; never changed.
+        self.records = records
+        #: Which try of the first message this is, from 1; the others are tried for the first time.
+        self.attempt = attempt
+        #: How many from the front are finished, by the handler's account.
+        self.finished = 0
+        self._live = records.copy()
+        self._cursor: Iterator[Record] | None = None
+        self._seen = 0
+
+    def walk(self) -> Iterator[Record]:
+        """The messages, for a loop that keeps `finished` itself. Call once."""
+        self._cursor = cursor = iter(self._live)
+        return cursor
+
+    def live(self) -> list[Record]:
+        """The list that `halt` empties: a second iterator over it runs beside `walk`'s."""
+        return self._live
+
+    def __iter__(self) -> Iterator[Record]:
+        """The messages one by one; one counts as finished when the next is asked for."""
+        for record in self.walk():
+            yield record
+            self.finished += 1
+
+    def halt(self) -> None:
+        """End after the message in hand. Only the listener's thread calls it."""
+        self._seen = self.progress
+        self._live.clear()
+
+    @property
+    def halted(self) -> bool:
+        return not self._live and bool(self.records)
+
+    @property
+    def progress(self) -> int:
+        """How many from the front are finished at least, also while the worker walks. Any thread."""
+        if self._cursor is None or self.halted:
+            return max(self.finished, self._seen)
+        # The cursor has passed the message in hand, which is not finished.
+        walked = len(self.records) - length_hint(self._cursor) - 1
+        return max(self.finished, walked, 0)

@@ -1,0 +1,88 @@
+"""Bytes to objects and back. JSON is the default; text and raw bytes are built in; yours need two methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, get_args
+
+import msgspec
+
+from karafka.errors import ParseError
+
+
+class Parser(Protocol):
+    """Both ways. Used from several threads at once. Whatever `parse` raises is a `ParseError` to the engine."""
+
+    def parse(self, raw: bytes, /) -> Any: ...
+
+    def generate(self, payload: Any, /) -> bytes: ...
+
+
+class JSON:
+    """JSON by msgspec: `JSON()` gives what JSON gives, `JSON(Video)` a checked `Video`.
+
+    `of` is a dataclass, msgspec Struct, TypedDict, or any type msgspec knows. Numbers beyond 64 bits stay exact
+    ints where the type is undeclared, and are refused by an `int` field only if it is constrained.
+    """
+
+    def __init__(self, of: Any = Any) -> None:
+        self.parse: Callable[[bytes], Any] = msgspec.json.Decoder(of).decode
+        self.generate: Callable[[Any], bytes] = msgspec.json.Encoder().encode
+
+
+class Text:
+    """Text, UTF-8 unless told otherwise."""
+
+    def __init__(self, encoding: str = "utf-8") -> None:
+        self._encoding = encoding
+
+    def parse(self, raw: bytes, /) -> str:
+        return raw.decode(self._encoding)
+
+    def generate(self, payload: str, /) -> bytes:
+        return payload.encode(self._encoding)
+
+
+class Raw:
+    """The bytes as they are."""
+
+    def parse(self, raw: bytes, /) -> bytes:
+        return raw
+
+    def generate(self, payload: bytes, /) -> bytes:
+        return payload
+
+
+def parse_for(parser: Parser | None, of: Any) -> Callable[[bytes | None], Any]:
+    """What turns a record's value into a payload of type `of`, tombstones included.
+
+    Without a parser of the route's own it is JSON, checked against `of` while it decodes. With one, what it gives
+    is converted to `of` where it is not yet that. None (a tombstone) stays None where `of` admits it or is
+    undeclared, and is refused in words otherwise.
+    Raises whatever the parser raises; msgspec's errors for what is not of the type.
+    """
+    decode = JSON(of).parse if parser is None else _converted(parser.parse, of)
+    nullable = of is Any or of is None or type(None) in get_args(of)
+
+    def parse(raw: bytes | None) -> Any:
+        if raw is not None:
+            return decode(raw)
+        if nullable:
+            return None
+        name = getattr(of, "__name__", of)
+        raise ParseError(f"the payload is null (a tombstone), but the controller takes {name}: use {name} | None")
+
+    return parse
+
+
+def _converted(parse: Callable[[bytes], Any], of: Any) -> Callable[[bytes], Any]:
+    if of is Any:
+        return parse
+
+    def convert(raw: bytes) -> Any:
+        payload = parse(raw)
+        if isinstance(of, type) and isinstance(payload, of):
+            return payload
+        return msgspec.convert(payload, of)
+
+    return convert

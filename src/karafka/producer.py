@@ -1,0 +1,313 @@
+"""Sending, usable without the rest: `Producer({...}).produce_sync(topic, payload)`.
+
+A producer may be used from any thread and from asyncio. Delivery reports come on one polling thread of its own, which
+is started with the client at the first send and ended by `close`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass
+from threading import Event, Lock, Thread
+from types import TracebackType
+from typing import Any, Self
+
+from karafka.client import Sender
+from karafka.errors import BrokerError, ConfigError, Error
+from karafka.messages import Header, Record
+from karafka.parsers import JSON, Parser
+
+# How long `produce_*` waits for room in the client's full queue before it refuses.
+MAX_WAIT_ON_FULL = 60.0
+# How long one turn of the polling thread may wait for a report.
+POLL = 0.1
+
+Headers = Mapping[str, str | bytes | None] | Iterable[Header]
+
+
+class DeliveryError(Error):
+    """A message was accepted, and could not be delivered: nobody will read it."""
+
+
+class QueueFullError(Error):
+    """The client's queue stayed full: the message was not accepted. Waiting, then sending again, may help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Where a message went, confirmed by the broker. `latency` is seconds from the call to the confirmation."""
+
+    topic: str
+    partition: int
+    offset: int
+    latency: float
+
+
+class Handle:
+    """One message on its way. `wait` for its `Delivery`, or `await` it; it ends delivered or failed, never neither.
+
+    Any thread; callbacks run on the producer's polling thread, or at once when it has ended.
+    """
+
+    __slots__ = ("_callbacks", "_delivery", "_done", "_error", "_lock", "_since", "topic")
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self._since = time.monotonic()
+        self._lock = Lock()
+        self._done: Event | None = None
+        self._callbacks: list[Callable[[Handle], object]] = []
+        self._delivery: Delivery | None = None
+        self._error: Error | None = None
+
+    @property
+    def done(self) -> bool:
+        return self._delivery is not None or self._error is not None
+
+    @property
+    def error(self) -> Error | None:
+        """Why it failed; None while it is on its way, or when it was delivered."""
+        return self._error
+
+    def wait(self, timeout: float | None = None) -> Delivery:
+        """The delivery. Raises `DeliveryError`; `TimeoutError` after `timeout` seconds (it is still on its way)."""
+        if not self.done:
+            with self._lock:
+                if self._done is None:
+                    self._done = Event()
+                ended = self._done
+            if not self.done and not ended.wait(timeout):
+                raise TimeoutError(
+                    f"a message to {self.topic!r} is not confirmed after {timeout:g} s; still on its way"
+                )
+        return self.result()
+
+    def result(self) -> Delivery:
+        """The delivery of a message that has ended. Raises `DeliveryError`, or `RuntimeError` while it has not."""
+        if self._error is not None:
+            raise self._error
+        if self._delivery is None:
+            raise RuntimeError(f"the message to {self.topic!r} is still on its way: wait() for it, or await it")
+        return self._delivery
+
+    def add_done_callback(self, callback: Callable[[Handle], object]) -> None:
+        """Call `callback(handle)` when it has ended; at once if it has."""
+        with self._lock:
+            if not self.done:
+                self._callbacks.append(callback)
+                return
+        callback(self)
+
+    def __await__(self) -> Generator[Any, None, Delivery]:
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+
+        def wake(_handle: Handle) -> None:
+            loop.call_soon_threadsafe(_end, ended)
+
+        self.add_done_callback(wake)
+        yield from ended
+        return self.result()
+
+    def report(self, error: str | None, partition: int, offset: int) -> None:
+        """The client's word. Called once, on the polling thread."""
+        if error is None:
+            self._delivery = Delivery(self.topic, partition, offset, time.monotonic() - self._since)
+        else:
+            self._error = DeliveryError(f"a message to {self.topic!r} was not delivered: {error}")
+        with self._lock:
+            ended, callbacks = self._done, self._callbacks
+            self._callbacks = []
+        if ended is not None:
+            ended.set()
+        for callback in callbacks:
+            callback(self)
+
+
+class Producer:
+    """Sends to Kafka. `kafka` is librdkafka's settings by their own names; `bootstrap.servers` is needed.
+
+    Payloads: `bytes` and `str` as they are, None is a tombstone, everything else through `parser` (JSON by default:
+    dataclasses, msgspec Structs, datetimes, UUIDs and Decimals without help).
+    """
+
+    def __init__(
+        self, kafka: Mapping[str, Any], *, parser: Parser | None = None, sender: Callable[[], Sender] | None = None
+    ) -> None:
+        """`sender` replaces the client, for tests; it is called at the first send."""
+        if sender is None and not kafka.get("bootstrap.servers"):
+            raise ConfigError(
+                "Producer(…) has no 'bootstrap.servers': name at least one broker, such as localhost:9092"
+            )
+        self._generate = (parser or JSON()).generate
+        self._make = sender or (lambda: _confluent(kafka))
+        self._lock = Lock()
+        self._sender: Sender | None = None
+        self._closed = False
+        self._thread = Thread(target=self._serve, name="karafka-producer", daemon=True)
+
+    def produce_async(
+        self,
+        topic: str,
+        payload: Any,
+        *,
+        key: str | bytes | None = None,
+        headers: Headers = (),
+        partition: int | None = None,
+        timestamp: float | None = None,
+    ) -> Handle:
+        """Put a message on its way. `timestamp` in seconds since 1970, now by default.
+
+        Raises `QueueFullError` when the client's queue stays full, `ConfigError` for what can never be sent.
+        """
+        sender = self._sender or self._open()
+        value = self._value(topic, payload)
+        told = _headers(headers)
+        raw_key = key.encode() if isinstance(key, str) else key
+        handle = Handle(topic)
+        until: float | None = None
+        while True:
+            try:
+                sender.send(topic, value, raw_key, told, partition, timestamp, handle.report)
+            except BufferError:
+                # Full: reports make room, and the polling thread runs them. Never dropped, never for ever.
+                now = time.monotonic()
+                until = until or now + MAX_WAIT_ON_FULL
+                if now >= until:
+                    held = sender.waiting()
+                    raise QueueFullError(
+                        f"the message to {topic!r} was not accepted: the queue stayed full for {MAX_WAIT_ON_FULL:g} s, "
+                        f"{held} messages wait; is the broker there? queue.buffering.max.messages bounds it"
+                    ) from None
+                time.sleep(0.005)
+            else:
+                return handle
+
+    def produce_sync(
+        self,
+        topic: str,
+        payload: Any,
+        *,
+        key: str | bytes | None = None,
+        headers: Headers = (),
+        partition: int | None = None,
+        timestamp: float | None = None,
+        timeout: float | None = None,
+    ) -> Delivery:
+        """Send a message and wait until the broker has confirmed it. Raises as `produce_async` and `Handle.wait` do."""
+        _refuse_in_loop("produce_sync", "await producer.produce_async(…)")
+        handle = self.produce_async(topic, payload, key=key, headers=headers, partition=partition, timestamp=timestamp)
+        return handle.wait(timeout)
+
+    def produce_many_sync(self, messages: Iterable[Mapping[str, Any]], timeout: float | None = None) -> list[Delivery]:
+        """Send messages, each the arguments of `produce_async`, and wait for all; deliveries in their order.
+
+        Raises the first error met, after all have ended.
+        """
+        _refuse_in_loop("produce_many_sync", "await each produce_async(…)")
+        handles = [self.produce_async(**message) for message in messages]
+        for handle in handles:
+            try:
+                handle.wait(timeout)
+            except DeliveryError:
+                continue
+        return [handle.result() for handle in handles]
+
+    def flush(self, timeout: float = 60.0) -> int:
+        """Wait until all that was accepted has ended; how many messages have not after `timeout` seconds."""
+        _refuse_in_loop("flush", "await the handles")
+        sender, until = self._sender, time.monotonic() + timeout
+        if sender is None:
+            return 0
+        while (left := sender.waiting()) and time.monotonic() < until:
+            sender.flush(min(POLL, max(0.0, until - time.monotonic())))
+        return left
+
+    def close(self, timeout: float = 60.0) -> int:
+        """Flush, and end; how many messages could not be sent within `timeout` seconds."""
+        left = self.flush(timeout)
+        with self._lock:
+            self._closed = True
+        if self._thread.is_alive():
+            self._thread.join(5.0)
+        return left
+
+    def bury(self, topic: str, record: Record, headers: Iterable[Header], done: Callable[[str | None], None]) -> None:
+        """Send `record` on to `topic` with its key and payload as they came; `done(error)` when it has ended."""
+        try:
+            sender = self._sender or self._open()
+            sender.send(
+                topic, record.value(), record.key(), headers, None, None, lambda error, _partition, _offset: done(error)
+            )
+        except (Error, BufferError) as error:
+            done(str(error) or "the client's queue is full")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> Sender:
+        with self._lock:
+            if self._closed:
+                raise ConfigError("the producer is closed: make a new one")
+            if self._sender is None:
+                self._sender = self._make()
+                self._thread.start()
+            return self._sender
+
+    def _serve(self) -> None:
+        """The polling thread: reports are run here."""
+        sender = self._sender
+        assert sender is not None  # noqa: S101 - it is started with it
+        while not self._closed or sender.waiting():
+            sender.serve(POLL)
+            if self._closed:
+                return
+
+    def _value(self, topic: str, payload: Any) -> bytes | None:
+        if payload is None or isinstance(payload, bytes):
+            return payload
+        if isinstance(payload, str):
+            return payload.encode()
+        try:
+            return self._generate(payload)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"a payload for {topic!r} cannot be written: {type(error).__name__}: {error}") from error
+
+
+def _end(future: asyncio.Future[None]) -> None:
+    if not future.done():  # whoever awaited may have been cancelled
+        future.set_result(None)
+
+
+def _headers(headers: Headers) -> list[Header]:
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    return [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs]
+
+
+def _refuse_in_loop(call: str, instead: str) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise ConfigError(f"{call} would block the event loop: {instead}")
+
+
+def _confluent(kafka: Mapping[str, Any]) -> Sender:
+    # Imported at the first send: a web process that never sends does not pay for the client.
+    from karafka.confluent import ConfluentSender  # noqa: PLC0415
+
+    defaults: dict[str, Any] = {
+        "acks": "all",
+        "enable.idempotence": True,
+        "partitioner": "murmur2_random",
+        "compression.type": "lz4",
+        "linger.ms": 0,
+    }
+    return ConfluentSender({**defaults, **kafka})

@@ -1,0 +1,270 @@
+"""Topics to controllers: routes, groups, their checks; and from each route its handler."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from inspect import iscoroutinefunction
+from typing import Any, TypeAlias, TypedDict, Unpack
+
+from karafka.config import Config, Settings, at_least, check_group, check_settings, check_start, check_topic
+from karafka.controllers import AnyController, BatchController, Context, check_controller, payload_type
+from karafka.errors import ConfigError
+from karafka.events import Events
+from karafka.handlers import Handler, handler_for
+from karafka.parsers import Parser, parse_for
+from karafka.policy import Backoff, DeadLetter, Policy, Start
+
+Name: TypeAlias = str | re.Pattern[str]
+
+BATCH = 100
+GATHER = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a route may say; None where it leaves it to its group, and that to the app."""
+
+    group: str | None = None
+    parser: Parser | None = None
+    concurrency: int | None = None
+    retry: Backoff | None = None
+    dead_letter: DeadLetter | None = None
+    start: Start | None = None
+    max_messages: int | None = None
+    max_wait: float | None = None
+
+    def check(self, where: str) -> None:
+        if self.group is not None:
+            check_group(self.group, f"{where}: group")
+        if self.concurrency is not None:
+            at_least(f"{where}: concurrency", self.concurrency, 1)
+        if self.start is not None:
+            check_start(self.start, f"{where}: start")
+        if self.max_messages is not None:
+            at_least(f"{where}: max_messages", self.max_messages, 1)
+        if self.max_wait is not None:
+            at_least(f"{where}: max_wait", self.max_wait, 0)
+        for name, value, kind in (("retry", self.retry, Backoff), ("dead_letter", self.dead_letter, DeadLetter)):
+            if value is not None and not isinstance(value, kind):
+                raise ConfigError(f"{where}: {name}={value!r}, but a {kind.__name__} is expected")
+        if self.parser is not None and not (hasattr(self.parser, "parse") and hasattr(self.parser, "generate")):
+            raise ConfigError(f"{where}: {self.parser!r} is no parser: it needs parse(bytes) and generate(object)")
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One line of the routing table: `topic` (or a pattern of names) goes to `controller`."""
+
+    name: Name
+    controller: type[AnyController]
+    options: Options = field(default_factory=Options)
+
+    def __post_init__(self) -> None:
+        where = f"topic({self.shown!r})"
+        if not isinstance(self.name, re.Pattern):
+            check_topic(self.name, "topic(…)")
+        check_controller(self.controller)
+        self.options.check(where)
+        batch = issubclass(self.controller, BatchController)
+        if not batch and self.options.max_wait is not None:
+            raise ConfigError(
+                f"{where}: max_wait gathers batches, but {self.controller.__qualname__} takes single messages: "
+                "make it a BatchController"
+            )
+        grave = self.options.dead_letter
+        if grave is not None:
+            check_topic(grave.topic, f"{where}: dead_letter")
+            if self.matches(grave.topic):
+                raise ConfigError(f"{where}: its dead letters would go back to itself: name another topic for them")
+
+    @property
+    def shown(self) -> str:
+        return self.name.pattern if isinstance(self.name, re.Pattern) else self.name
+
+    def matches(self, topic: str) -> bool:
+        return bool(self.name.fullmatch(topic)) if isinstance(self.name, re.Pattern) else self.name == topic
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Topics that a consumer group reads together, maybe from a cluster of its own."""
+
+    name: str
+    topics: tuple[Topic, ...]
+    kafka: Settings = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_group(self.name, "group(…)")
+        check_settings(self.kafka, f"group({self.name!r}, kafka=…)")
+
+
+class TopicOptions(TypedDict, total=False):
+    """What `topic(…)` and `@app.topic(…)` take by name.
+
+    `group`: the consumer group, the app's default one otherwise. `parser`: JSON otherwise. `concurrency`: workers of
+    its own (threads; tasks for an async perform). `retry`, `dead_letter`: what becomes of what fails. `start`: where
+    a group begins that has never read the topic. `max_messages`, `max_wait` (seconds): bounds of a batch.
+    """
+
+    group: str
+    parser: Parser
+    concurrency: int
+    retry: Backoff
+    dead_letter: DeadLetter
+    start: Start
+    max_messages: int
+    max_wait: float
+
+
+def topic(name: Name, controller: type[AnyController], **options: Unpack[TopicOptions]) -> Topic:
+    """A line for `routes.draw`: messages of `name` go to `controller`; see `TopicOptions` for the rest.
+
+    `name` is text, or a compiled pattern that a whole topic name must match. Raises `ConfigError`.
+    """
+    return Topic(name, controller, Options(**options))
+
+
+def group(name: str, *topics: Topic, kafka: Settings | None = None) -> Group:
+    """A consumer group for `routes.draw`: `name` is Kafka's group id as written.
+
+    `kafka` adds to the app's settings and overrides them, `bootstrap.servers` too: one process, several clusters.
+    """
+    for one in topics:
+        if one.options.group is not None:
+            raise ConfigError(
+                f"group({name!r}): topic {one.shown!r} names the group {one.options.group!r}: one of them"
+            )
+    return Group(name, topics, kafka or {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One topic (or pattern) in one group, complete: what `server` makes work from."""
+
+    topic: Topic
+    group: str
+    policy: Policy
+    handler: Handler
+    concurrency: int | None
+    asynchronous: bool
+
+    @property
+    def controller(self) -> type[AnyController]:
+        return self.topic.controller
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """A consumer group on a cluster: what one listener reads. `kafka` are the settings it adds to the app's."""
+
+    group: str
+    kafka: Settings
+    routes: tuple[Route, ...]
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics that are named, without patterns."""
+        return tuple(one.topic.name for one in self.routes if isinstance(one.topic.name, str))
+
+    @property
+    def patterns(self) -> tuple[Route, ...]:
+        return tuple(one for one in self.routes if isinstance(one.topic.name, re.Pattern))
+
+    def route_for(self, name: str) -> Route | None:
+        """The route of a topic: the one that names it, else the first whose pattern it matches."""
+        named = (one for one in self.routes if one.topic.name == name)
+        return next(named, None) or next((one for one in self.patterns if one.topic.matches(name)), None)
+
+
+class Routes:
+    """The routing table. Drawn while the app is declared, on one thread; read-only once a server is made."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._groups: list[Group] = []
+
+    def draw(self, *declarations: Topic | Group) -> None:
+        """Add `topic(…)`s (to the app's default group, or the one they name) and `group(…)`s. Raises `ConfigError`."""
+        for one in declarations:
+            match one:
+                case Topic():
+                    self._add(Group(one.options.group or self._config.client_id, (one,)))
+                case Group():
+                    self._add(one)
+                case _:
+                    raise ConfigError(f"routes.draw({one!r}): a topic(…) or a group(…) is expected")
+
+    def _add(self, new: Group) -> None:
+        for old in self._groups:
+            if old.name == new.name and dict(old.kafka) == dict(new.kafka):
+                for one in new.topics:
+                    self._refuse_twice(old.name, old.topics, one)
+        for index, one in enumerate(new.topics):
+            self._refuse_twice(new.name, new.topics[:index], one)
+        self._groups.append(new)
+
+    @staticmethod
+    def _refuse_twice(group: str, others: Sequence[Topic], one: Topic) -> None:
+        for other in others:
+            if other.name == one.name:
+                raise ConfigError(
+                    f"topic {one.shown!r} is routed twice in group {group!r}, to {other.controller.__qualname__} and "
+                    f"{one.controller.__qualname__}: a group reads a topic once; use group(…) for a second reader"
+                )
+
+    def __iter__(self) -> Iterator[tuple[str, Topic]]:
+        """Each topic with its group, as drawn."""
+        return ((group.name, topic) for group in self._groups for topic in group.topics)
+
+    def subscriptions(self, events: Events, app: Any) -> tuple[Subscription, ...]:
+        """What there is to read, a listener each: the routes of a group on one cluster, with their handlers made."""
+        by_group: dict[str, list[Group]] = {}
+        for one in self._groups:
+            by_group.setdefault(one.name, []).append(one)
+        return tuple(
+            Subscription(group=name, kafka=kafka, routes=tuple(self._route(name, one, events, app) for one in topics))
+            for name, parts in by_group.items()
+            for kafka, topics in _by_cluster(parts)
+        )
+
+    def _route(self, group: str, line: Topic, events: Events, app: Any) -> Route:
+        options, config = line.options, self._config
+        controller = line.controller
+        batch = issubclass(controller, BatchController)
+        context = Context(group, parse_for(options.parser, payload_type(controller)), events, app)
+        handler = handler_for(controller, context)
+        policy = Policy(
+            retry=options.retry or config.retry,
+            dead_letter=options.dead_letter,
+            start=options.start or config.start,
+            batch=batch,
+        )
+        policy = replace(
+            policy,
+            max_messages=options.max_messages or (BATCH if batch else policy.max_messages),
+            max_wait=(GATHER if options.max_wait is None else options.max_wait) if batch else 0.0,
+        )
+        asynchronous = iscoroutinefunction(handler)
+        return Route(
+            topic=line,
+            group=group,
+            policy=policy,
+            handler=handler,
+            concurrency=options.concurrency,
+            asynchronous=asynchronous,
+        )
+
+
+def _by_cluster(parts: Sequence[Group]) -> list[tuple[Settings, list[Topic]]]:
+    """The topics of one group's parts, those with the same settings together."""
+    clusters: list[tuple[Settings, list[Topic]]] = []
+    for part in parts:
+        for kafka, topics in clusters:
+            if dict(kafka) == dict(part.kafka):
+                topics.extend(part.topics)
+                break
+        else:
+            clusters.append((part.kafka, list(part.topics)))
+    return clusters

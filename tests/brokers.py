@@ -1,0 +1,119 @@
+"""The brokers that tests share, and fresh names on them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from karafka.devbroker import Kafka
+
+RUN = "KARAFKA_TEST_RUN"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A broker that somebody else stops."""
+
+    bootstrap: str
+
+
+class Run:
+    """The folder of one test run, with the one real Kafka in it: started on first need by whichever worker asks.
+
+    A keeper, a process of its own, holds Kafka: workers come and go. It lives as long as the pipe `alive` is open
+    for writing, which is as long as the process that began the run lives, however that one ends.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._alive, self._address, self._log = folder / "alive", folder / "bootstrap", folder / "keeper.log"
+
+    @classmethod
+    @contextmanager
+    def begun(cls) -> Iterator[Run]:
+        """A new run, named to this process's children in the environment. At the end Kafka is gone, and the folder."""
+        run = cls(Path(tempfile.mkdtemp(prefix="karafka-tests-")))
+        os.environ[RUN] = str(run.folder)
+        os.mkfifo(run._alive)
+        alive = os.open(run._alive, os.O_RDWR)
+        try:
+            yield run
+        finally:
+            os.close(alive)
+            with locked(run.folder / "keeper"):  # the keeper holds this until Kafka has stopped
+                shutil.rmtree(run.folder)
+
+    @classmethod
+    def current(cls) -> Run:
+        """The run that this process belongs to."""
+        return cls(Path(os.environ[RUN]))
+
+    def kafka(self) -> Running:
+        """The run's Kafka, started if this is the first to ask. Raises `TimeoutError` with what the keeper said."""
+        with locked(self.folder / "first"):
+            if not self._address.exists():
+                log = (os.POSIX_SPAWN_OPEN, 1, str(self._log), os.O_WRONLY | os.O_CREAT, 0o600)
+                command = [sys.executable, __file__, str(self.folder)]
+                os.posix_spawn(
+                    sys.executable, command, os.environ, file_actions=[log, (os.POSIX_SPAWN_DUP2, 1, 2)], setsid=True
+                )
+                try:
+                    until(self._address.exists, timeout=150)
+                except TimeoutError as error:
+                    raise TimeoutError(f"no Kafka for the tests: {self._log.read_text()}") from error
+        return Running(self._address.read_text())
+
+    def keep(self) -> None:
+        """The keeper's whole life: start Kafka, say where, wait for the end of the run, stop it."""
+        with locked(self.folder / "keeper"), self._alive.open("rb") as alive, Kafka(self.folder / "kafka") as kafka:
+            draft = self._address.with_suffix(".draft")
+            draft.write_text(kafka.bootstrap)
+            draft.replace(self._address)
+            alive.read()
+
+
+def new_topic(bootstrap: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
+    """A topic of a name never used before, ready to be written and read. Real Kafka only: the mock creates none."""
+    name = f"topic-{uuid4().hex[:12]}"
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    admin.create_topics([NewTopic(name, partitions, 1, config=dict(config or {}))])[name].result(30)
+    until(lambda: len(admin.list_topics(name, timeout=10).topics[name].partitions) == partitions)
+    return name
+
+
+def new_group() -> str:
+    """A consumer group of a name never used before."""
+    return f"group-{uuid4().hex[:12]}"
+
+
+def until(true: Callable[[], bool], timeout: float = 30) -> None:
+    """Return as soon as `true` says so. Raises `TimeoutError` after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not true():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not true within {timeout} s")
+        time.sleep(0.02)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the file lock at `path`, waiting for whoever holds it."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    Run(Path(sys.argv[1])).keep()

@@ -1,0 +1,39 @@
+"""What every test may ask for: a broker, embedded or real. Names and topics on it: `tests.brokers`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from karafka.devbroker import Embedded
+from tests.brokers import Run, Running
+
+RUN = pytest.StashKey[ExitStack]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin the run, once: with pytest-xdist the workers belong to the controller's."""
+    if not hasattr(config, "workerinput"):
+        config.stash[RUN] = ExitStack()
+        config.stash[RUN].enter_context(Run.begun())
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End it, with its Kafka if one was started."""
+    if RUN in config.stash:
+        config.stash[RUN].close()
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Running:
+    """Real Kafka, one for the whole run: use topics and groups of your own, and do not stop it."""
+    return Run.current().kafka()
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[Embedded]:
+    """librdkafka's mock cluster, in this process."""
+    with Embedded() as broker:
+        yield broker
