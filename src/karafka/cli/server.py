@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from karafka.cli.load import load_app
+from karafka.config import Settings
+from karafka.errors import ConfigError
+
+if TYPE_CHECKING:
+    from karafka.app import App
+    from karafka.devbroker import Embedded
 
 
 @click.command()
@@ -36,6 +43,7 @@ def server(target: str | None, *, embedded: bool, log_level: str, log_format: st
       karafka server --embedded            no broker at hand
     """
     # Imported here: `--help` needs none of it.
+    from karafka.cli.load import load_app  # noqa: PLC0415
     from karafka.instrumentation import LogListener, configure_logging  # noqa: PLC0415
     from karafka.server import Server, end  # noqa: PLC0415
 
@@ -50,8 +58,21 @@ def server(target: str | None, *, embedded: bool, log_level: str, log_format: st
 
     with Embedded() as broker:
         app = load_app(target)
-        app.override(broker.settings_for(app.config.kafka))
+        _point(app, broker)
         click.echo(f"{NOTICE} Address: {broker.bootstrap}", err=True)
         LogListener(app.events)
         status = Server(app).run()
     end(status)
+
+
+def _point(app: App, broker: Embedded) -> None:
+    """Have `app` use `broker`, with the settings that suit it where they do not contradict the app's own."""
+    there: Settings = {
+        "bootstrap.servers": broker.bootstrap,
+        "security.protocol": "plaintext",
+        "allow.auto.create.topics": True,
+    }
+    try:
+        app.override({**there, **broker.consumer_settings})
+    except ConfigError:
+        app.override(there)

@@ -1,6 +1,6 @@
 """Brokers to develop and test on: `Embedded` starts at once and forgets, `Kafka` is the real one.
 
-Importing this needs neither extra nor client: each class imports what it stands on when it is started.
+Importing this takes no extra: `Kafka` looks for its own when it is started.
 """
 
 from karafka.devbroker.embedded import Embedded

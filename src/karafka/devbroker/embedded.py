@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from karafka.errors import BrokerError
-
-if TYPE_CHECKING:
-    from confluent_kafka.admin import AdminClient
 
 NOTICE = (
     "This is the embedded broker: librdkafka's mock of Kafka, inside this process. It forgets everything at exit and "
@@ -47,9 +47,6 @@ class Embedded:
 
     def start(self) -> None:
         """Start the cluster; `BrokerError` if it does not answer within 5 s."""
-        from confluent_kafka import KafkaException  # noqa: PLC0415 - nobody waits for the client who wants `Kafka` alone
-        from confluent_kafka.admin import AdminClient  # noqa: PLC0415
-
         # The mock takes no notice of the address, and announces itself in the log unless that is silenced.
         settings: dict[str, Any] = {"bootstrap.servers": "mock", "test.mock.num.brokers": 1, "log_level": 0}
         holder = AdminClient(settings)
