@@ -61,18 +61,16 @@ class Run:
         return cls(Path(os.environ[RUN]))
 
     def kafka(self) -> Running:
-        """The run's Kafka, started if this is the first to ask. Raises `TimeoutError` with what the keeper said."""
+        """The run's Kafka, started if this is the first to ask. Raises `RuntimeError` with what the keeper said."""
         with locked(self.folder / "first"):
             if not self._address.exists():
                 log = (os.POSIX_SPAWN_OPEN, 1, str(self._log), os.O_WRONLY | os.O_CREAT, 0o600)
                 command = [sys.executable, __file__, str(self.folder)]
-                os.posix_spawn(
-                    sys.executable, command, os.environ, file_actions=[log, (os.POSIX_SPAWN_DUP2, 1, 2)], setsid=True
-                )
-                try:
-                    until(self._address.exists, timeout=150)
-                except TimeoutError as error:
-                    raise TimeoutError(f"no Kafka for the tests: {self._log.read_text()}") from error
+                actions = [log, (os.POSIX_SPAWN_DUP2, 1, 2)]
+                keeper = os.posix_spawn(sys.executable, command, os.environ, file_actions=actions, setsid=True)
+                until(lambda: self._address.exists() or os.waitpid(keeper, os.WNOHANG) != (0, 0), timeout=150)
+            if not self._address.exists():
+                raise RuntimeError(f"no Kafka for the tests: {self._log.read_text()}")
         return Running(self._address.read_text())
 
     def keep(self) -> None:

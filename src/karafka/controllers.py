@@ -45,6 +45,7 @@ class Context:
 
     group: str
     parse: Parse
+    decode: Parse
     events: Events
     app: Any
 

@@ -108,14 +108,14 @@ class Ahead:
         if run.attempt > 1 or not run.records:
             self._each.perform(run)
             return
-        each, made, parse = self._each, self._controller, self._each.context.parse
+        each, made, decode = self._each, self._controller, self._each.context.decode
         value: Any = type(run.records[0]).value  # the record's own method, unbound: called by `map` without Python
         walk, ahead = run.walk(), iter(run.live())
         record = last = None
         try:
             while True:
                 try:
-                    for record, params in zip(walk, map(parse, map(value, ahead)), strict=False):
+                    for record, params in zip(walk, map(decode, map(value, ahead)), strict=False):
                         controller = made()
                         controller._record = record  # noqa: SLF001 - the engine's own slots
                         controller.params = params

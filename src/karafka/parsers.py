@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol, get_args
 
 import msgspec
@@ -53,13 +54,25 @@ class Raw:
         return payload
 
 
-def parse_for(parser: Parser | None, of: Any) -> Callable[[bytes | None], Any]:
-    """What turns a record's value into a payload of type `of`, tombstones included.
+@dataclass(frozen=True, slots=True)
+class Payloads:
+    """How a route reads its payloads.
+
+    `parse` takes a record's value, tombstones included. `decode` is the quick way, in C where there is one: it gives
+    the same, or raises; what it refuses (a tombstone, say) is asked of `parse` again.
+    """
+
+    parse: Callable[[bytes | None], Any]
+    decode: Callable[[Any], Any]
+
+
+def payloads(parser: Parser | None, of: Any) -> Payloads:
+    """How payloads of type `of` are read.
 
     Without a parser of the route's own it is JSON, checked against `of` while it decodes. With one, what it gives
     is converted to `of` where it is not yet that. None (a tombstone) stays None where `of` admits it or is
     undeclared, and is refused in words otherwise.
-    Raises whatever the parser raises; msgspec's errors for what is not of the type.
+    `parse` raises whatever the parser raises; msgspec's errors for what is not of the type.
     """
     decode = JSON(of).parse if parser is None else _converted(parser.parse, of)
     nullable = of is Any or of is None or type(None) in get_args(of)
@@ -72,7 +85,8 @@ def parse_for(parser: Parser | None, of: Any) -> Callable[[bytes | None], Any]:
         name = getattr(of, "__name__", of)
         raise ParseError(f"the payload is null (a tombstone), but the controller takes {name}: use {name} | None")
 
-    return parse
+    # A parser of one's own might make something of None, which is not a payload.
+    return Payloads(parse, decode if parser is None else parse)
 
 
 def _converted(parse: Callable[[bytes], Any], of: Any) -> Callable[[bytes], Any]:

@@ -13,7 +13,7 @@ from karafka.controllers import AnyController, BatchController, Context, check_c
 from karafka.errors import ConfigError
 from karafka.events import Events
 from karafka.handlers import Handler, handler_for
-from karafka.parsers import Parser, parse_for
+from karafka.parsers import Parser, payloads
 from karafka.policy import Backoff, DeadLetter, Policy, Start
 
 Name: TypeAlias = str | re.Pattern[str]
@@ -233,7 +233,8 @@ class Routes:
         options, config = line.options, self._config
         controller = line.controller
         batch = issubclass(controller, BatchController)
-        context = Context(group, parse_for(options.parser, payload_type(controller)), events, app)
+        reading = payloads(options.parser, payload_type(controller))
+        context = Context(group, reading.parse, reading.decode, events, app)
         handler = handler_for(controller, context)
         policy = Policy(
             retry=options.retry or config.retry,

@@ -196,7 +196,7 @@ def test_when_kafka_dies_the_command_says_so(start: Start) -> None:
     command = start()
     command.ready()
     command.javas[0].kill()
-    assert "Kafka ended by itself" in refusal(command)
+    assert "Kafka ended by itself: SIGKILL killed it" in refusal(command)
 
 
 def test_a_port_in_use_is_one_sentence(start: Start) -> None:

@@ -34,8 +34,10 @@ def broker(port: int, folder: Path, *, reset: bool) -> None:
 
     The first time fetches about 45 MB. Ctrl-C stops it cleanly, a second Ctrl-C at once.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which is what nohup asks for
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     kafka = Kafka(folder, port)
     try:
         if reset:

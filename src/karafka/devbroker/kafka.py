@@ -78,10 +78,8 @@ class Kafka:
 
     @property
     def pid(self) -> int:
-        """Java's process. Raises `BrokerError` when there is none."""
-        if self._process is None:
-            raise BrokerError("the broker is not running: start it first", retriable=False)
-        return self._process.pid
+        """Java's process. Raises `BrokerError` when none was started."""
+        return self._java().pid
 
     def start(self, progress: Progress = silent, patience: float = 60) -> None:
         """Fetch Kafka if need be (`progress` hears of it), format empty data, start, return once it answers.
@@ -90,8 +88,9 @@ class Kafka:
         KeyboardInterrupt comes, nothing is left running. Raises `ConfigError` (extra, port, folder) and
         `BrokerError` (network, damaged data, no answer in `patience` seconds, or what Kafka said as it died).
         """
-        if self._process is not None:
+        if not self.wait(0):
             raise BrokerError(f"the broker at {self.bootstrap} is running already", retriable=False)
+        self.kill()  # what is left of one that ended by itself: its lock
         java = artifacts.java()
         with ExitStack() as undo:
             undo.callback(self.kill)
@@ -146,14 +145,16 @@ class Kafka:
 
     def freeze(self) -> None:
         """Stop Kafka in its tracks (SIGSTOP): connections stay open, nothing answers."""
-        os.kill(self.pid, signal.SIGSTOP)
+        self._java().send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let a frozen Kafka go on."""
-        os.kill(self.pid, signal.SIGCONT)
+        self._java().send_signal(signal.SIGCONT)
 
     def last_words(self) -> str:
-        """Why Kafka ended, as far as its log says: its last failure, or its last line."""
+        """Why Kafka ended: the signal that killed it, or its log's last failure, or its last line."""
+        if self._process is not None and (self._process.poll() or 0) < 0:
+            return f"{signal.Signals(-self._process.returncode).name} killed it"
         lines = self.folder.log.read_text(errors="replace").splitlines() if self.folder.log.exists() else []
         causes = [match[1] for line in lines if (match := FAILURE.match(line))]
         return (causes or [line for line in lines if line.strip()] or ["its log is empty"])[-1].strip()
@@ -166,6 +167,11 @@ class Kafka:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _java(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise BrokerError("the broker is not running: start it first", retriable=False)
+        return self._process
 
     def _run(self, java: Path, jars: list[Path], lock: int, patience: float) -> None:
         """Format when empty, start, wait for the answer. The caller kills what is left when this raises."""
