@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from karafka.client import Answer, Consumer
 from karafka.errors import BrokerError
-from karafka.events import Committed, CommitFailed, Events
+from karafka.events import CommitFailed, Committed, Events
 from karafka.messages import Place
 from karafka.partition import Partition, State
 

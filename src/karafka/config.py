@@ -88,7 +88,7 @@ def check_settings(kafka: object, where: str) -> None:
 
 
 def check_topic(name: object, where: str) -> str:
-    """The name of a topic, if Kafka takes it: 1 to 249 of a–z A–Z 0–9 . _ - and neither '.' nor '..'.
+    """The name of a topic, if Kafka takes it: 1 to 249 of a-z A-Z 0-9 . _ - and neither '.' nor '..'.
 
     Source: org.apache.kafka.common.internals.Topic.
     """

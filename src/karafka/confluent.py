@@ -21,7 +21,6 @@ from karafka.config import Settings
 from karafka.errors import BrokerError, ConfigError
 from karafka.messages import Header, Place, Record
 
-
 # What librdkafka itself logs: heard by whoever listens to this logger; what matters is told as events too.
 _librdkafka = logging.getLogger("karafka.librdkafka")
 
@@ -167,7 +166,7 @@ class ConfluentConsumer:
             return []
         if any(map(Message.error, messages)):
             messages = self._without_errors(messages)
-        return self._by_place(cast(list[Record], messages))
+        return self._by_place(cast("list[Record]", messages))
 
     def news(self) -> list[News]:
         said, self._news = self._news, []
@@ -187,7 +186,7 @@ class ConfluentConsumer:
         return {_place(one): one.offset if one.offset >= 0 else None for one in answers}
 
     def bounds(self, places: Sequence[Place], timeout: float) -> dict[Place, tuple[int, int]]:
-        # ListOffsets takes −2 and −1 for a time: the first offset and the end, for all places in one request each.
+        # ListOffsets takes -2 and -1 for a time: the first offset and the end, for all places in one request each.
         first, end = (
             self._asked(self._client.offsets_for_times, [TopicPartition(*place, time) for place in places], timeout)
             for time in (-2, -1)

@@ -180,7 +180,7 @@ def _resolved(of: Any, base: type) -> Any:
     try:
         # The user's own annotation, in the user's own module: what typing.get_type_hints does too.
         return eval(name, vars(sys.modules[base.__module__]))  # noqa: S307
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the user's expression: whatever it raises is told as such
         raise ConfigError(
             f"{base.__qualname__} is a Controller[{name!r}], but {name!r} is not found: {error}"
         ) from None

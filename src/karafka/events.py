@@ -312,7 +312,7 @@ class Events:
         for listener in self._heard_by(type(event)):
             try:
                 listener(event)
-            except Exception:
+            except Exception:  # noqa: BLE001 - a listener breaks nothing but itself
                 self.failures += 1
                 _log.exception("the listener %r raised on %r; it goes on being told", listener, event)
 

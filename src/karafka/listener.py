@@ -248,23 +248,28 @@ class Listener:
             return
         now = self._clock.monotonic()
         for place, records in batches:
-            if (partition := self._partitions.get(place)) is None:
-                continue
-            if self._closing or (place in self._revoked_now and place in self._assigned_now):
-                # Of one that was revoked and assigned again within this one call, whose these are cannot be told.
-                partition.positioned = False
-                if not self._closing:
-                    self._client.seek({place: partition.received})
-                continue
-            size = measure(records)
-            self._mean = size / len(records)
-            if received := partition.receive(records, size, now):
-                self._changed[partition] = self._holding[partition] = None
-                if self._events.wants(told.Received):
-                    offset = records[0].offset() or 0
-                    self._events.tell(told.Received(**self._where(place), offset=offset, count=received))
+            partition = self._partitions.get(place)
+            if partition is not None:
+                self._take_in(partition, records, now)
         if self._troubled:
             self._recovered(now)
+
+    def _take_in(self, partition: Partition, records: list[Record], now: float) -> None:
+        place = partition.place
+        reborn = place in self._revoked_now and place in self._assigned_now
+        if self._closing or reborn:
+            # Of one that was revoked and assigned again within this one call, whose these are cannot be told.
+            partition.positioned = False
+            if reborn:
+                self._client.seek({place: partition.received})
+            return
+        size = measure(records)
+        self._mean = size / len(records)
+        if received := partition.receive(records, size, now):
+            self._changed[partition] = self._holding[partition] = None
+            if self._events.wants(told.Received):
+                offset = records[0].offset() or 0
+                self._events.tell(told.Received(**self._where(place), offset=offset, count=received))
 
     def _limit(self) -> int:
         """How many messages to ask for: few when they are large."""

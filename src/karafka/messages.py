@@ -83,7 +83,7 @@ class Message(Generic[T]):
 
     @property
     def timestamp(self) -> float:
-        """Seconds since 1970, UTC: when it was produced, or appended where the topic says so; −1.0 if unknown."""
+        """Seconds since 1970, UTC: when it was produced, or appended where the topic says so; -1.0 if unknown."""
         kind, milliseconds = self._record.timestamp()
         return milliseconds / 1_000 if kind else -1.0
 

@@ -190,7 +190,7 @@ class Partition:
         return job
 
     def due(self, now: float) -> float:
-        """From when on `take` may give something: `now` or earlier if at once, infinity if only something else helps."""
+        """From when on `take` may give something: `now` if at once, infinity if only something else helps."""
         match self.state:
             case State.HELD | State.LEAVING | State.REVOKED:
                 return float("inf")

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from karafka.client import Sender
-from karafka.errors import BrokerError, ConfigError, Error
+from karafka.errors import ConfigError, Error
 from karafka.messages import Header, Record
 from karafka.parsers import JSON, Parser
 

@@ -39,8 +39,10 @@ SAYINGS: Mapping[type[Event], tuple[int, str]] = {
     told.Aborted: (logging.INFO, "{group}: {topic}/{partition}/{offset} dropped by {controller}{reason}"),
     told.Failed: (
         logging.ERROR,
-        "{group}: {topic}/{partition}/{offset} failed in {controller}, try {attempt}, {verdict}: {kind}: {error}\n"
-        "{traceback}",
+        (
+            "{group}: {topic}/{partition}/{offset} failed in {controller}, try {attempt}, {verdict}: {kind}: {error}\n"
+            "{traceback}"
+        ),
     ),
     told.Retried: (logging.INFO, "{group}: {topic}/{partition}/{offset} given out again, try {attempt}"),
     told.Buried: (logging.WARNING, "{group}: {topic}/{partition}/{offset} went to {grave}"),
