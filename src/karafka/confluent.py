@@ -23,6 +23,7 @@ from karafka.messages import Header, Place, Record
 
 # What librdkafka itself logs: heard by whoever listens to this logger; what matters is told as events too.
 _librdkafka = logging.getLogger("karafka.librdkafka")
+_librdkafka.addHandler(logging.NullHandler())
 
 # The client's own methods, unbound: called by `map` without Python between.
 _partition: Any = Message.partition

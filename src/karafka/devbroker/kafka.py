@@ -43,7 +43,9 @@ SETTINGS: Mapping[str, str] = {
     "group.consumer.min.heartbeat.interval.ms": "100",
 }
 
-HEAP = "-Xmx512m"  # about 340 MiB in all after a start, and no less with 256m
+# The quick compiler alone: a start takes 3 s of processor instead of 5 and 40 MiB less memory, a million messages take
+# no longer. A smaller heap saves nothing in all.
+JVM = ("-Xmx512m", "-XX:TieredStopAtLevel=1")
 FAILURE = re.compile(r"(?:Caused by: |Exception in thread \S+ )?[\w.$]+(?:Exception|Error): (.+)")
 
 
@@ -175,7 +177,7 @@ class Kafka:
 
     def _run(self, java: Path, jars: list[Path], lock: int, patience: float) -> None:
         """Format when empty, start, wait for the answer. The caller kills what is left when this raises."""
-        command = [str(java), HEAP, f"-Dlog4j2.configurationFile={self.folder.log4j}"]
+        command = [str(java), *JVM, f"-Dlog4j2.configurationFile={self.folder.log4j}"]
         environment = {**os.environ, "CLASSPATH": os.pathsep.join(str(jar) for jar in jars)}
 
         def spawn(*main: str) -> subprocess.Popen[bytes]:
