@@ -46,7 +46,7 @@ class Config:
     """
 
     client_id: str
-    kafka: Settings = field(default_factory=dict)
+    kafka: Settings = field(default_factory=dict, repr=False)  # it may hold passwords: see `masked`
     concurrency: int = 5
     commit_interval: float = 1.0
     shutdown_timeout: float = 60.0

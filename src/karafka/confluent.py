@@ -202,7 +202,10 @@ class ConfluentConsumer:
         return [Place(topic, number) for number in sorted(found.partitions)]
 
     def position(self, places: Sequence[Place]) -> dict[Place, int]:
-        answers = self._client.position([TopicPartition(*place) for place in places])
+        try:
+            answers = self._client.position([TopicPartition(*place) for place in places])
+        except KafkaException:
+            return {}  # given up meanwhile: the revocation is on its way to us
         return {_place(one): one.offset for one in answers if one.offset >= 0}
 
     def _asked(self, question: Any, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:

@@ -135,10 +135,13 @@ class Listener:
         self._commits: Commits
         self._partitions: dict[Place, Partition] = {}
         # Sets, as dicts that keep their order. Changed this turn: may give out jobs, or need pausing. Busy: has jobs
-        # out. Holding: has messages in hand.
+        # out. Burying: has a dead letter under way. Holding: has messages in hand. Paused: is not fetched.
         self._changed: dict[Partition, None] = {}
         self._busy: dict[Partition, None] = {}
+        self._burying: dict[Partition, None] = {}
         self._holding: dict[Partition, None] = {}
+        self._paused: dict[Partition, None] = {}
+        self._over_budget = False
         # When BACKING_OFF partitions and gathering batches are to be looked at again: (time, tie, partition).
         self._timers: list[tuple[float, int, Partition]] = []
         self._tie = count()
@@ -207,7 +210,8 @@ class Listener:
         saturated = self._saturated()
         if not saturated:
             self._receive(self._patience(self._clock.monotonic()))
-        self._settle(wait=0.0 if self._changed or not self._busy else RUN_TIME if saturated else PATIENCE)
+        out = bool(self._busy or self._burying)
+        self._settle(wait=0.0 if self._changed or not out else RUN_TIME if saturated else PATIENCE)
         now = self._clock.monotonic()
         self._wake(now)
         self._dispatch(now)
@@ -221,7 +225,7 @@ class Listener:
 
     def _patience(self, now: float) -> float:
         """How long the broker may be waited for: not at all while work is out, else until the next timer."""
-        if self._busy or self._changed or not self._inbox.empty():
+        if self._busy or self._burying or self._changed or not self._inbox.empty():
             return 0.0
         due = self._timers[0][0] - now if self._timers else IDLE
         return max(0.0, min(IDLE, due, self._commits.wait(now)))
@@ -234,7 +238,8 @@ class Listener:
         if self._pace is None or len(self._busy) == 0:
             return False
         held = sum(partition.count for partition in self._busy)
-        return held >= 2 * FETCH and held * self._pace <= RUN_TIME
+        enough = held >= 2 * FETCH or sum(one.size for one in self._busy) >= self._bounds.memory / 2
+        return enough and held * self._pace <= RUN_TIME
 
     def _receive(self, timeout: float) -> None:
         batches = self._client.fetch(self._limit(), timeout)
@@ -401,10 +406,16 @@ class Listener:
 
     def _back_off(self, partition: Partition, until: float) -> None:
         partition.back_off(until)
-        heapq.heappush(self._timers, (until, next(self._tie), partition))
+        self._wake_at(partition, until)
+
+    def _wake_at(self, partition: Partition, due: float) -> None:
+        if due < partition.wake_at:
+            partition.wake_at = due
+            heapq.heappush(self._timers, (due, next(self._tie), partition))
 
     def _bury(self, partition: Partition, setback: Setback, grave: str) -> None:
         partition.bury()
+        self._burying[partition] = None
         record, attempt = setback.record, setback.attempt
         headers = grave_headers(record, self.group, attempt, setback.error, self._clock.wall())
 
@@ -415,6 +426,7 @@ class Listener:
 
     def _settle_burial(self, burial: Interred) -> None:
         partition = burial.partition
+        self._burying.pop(partition, None)
         if partition.state is State.REVOKED:
             return  # buried, but not ours any more: the next owner buries it again
         self._changed[partition] = None
@@ -436,6 +448,7 @@ class Listener:
         timers = self._timers
         while timers and timers[0][0] <= now:
             partition = heapq.heappop(timers)[2]
+            partition.wake_at = float("inf")
             if self._partitions.get(partition.place) is partition:
                 self._changed[partition] = None
 
@@ -452,20 +465,25 @@ class Listener:
                 job.lane.pool.submit(job)
             due = partition.due(now)
             if partition.buffer.count and now < due < float("inf"):
-                heapq.heappush(self._timers, (due, next(self._tie), partition))
+                self._wake_at(partition, due)
             self._reconcile(partition)
 
     def _reconcile(self, partition: Partition) -> None:
         """Fetching stops for a partition that holds enough for a while, and goes on at half of that."""
         if not partition.paused and partition.full and (partition.pace is None or partition.load > RUN_TIME):
             self._pause(partition)
-        elif partition.paused and partition.drained:
-            partition.paused = False
-            self._client.resume([partition.place])
-            self._events.tell(told.Resumed(**self._where(partition.place)))
+        elif partition.paused and partition.drained and not self._over_budget:
+            self._resume(partition)
+
+    def _resume(self, partition: Partition) -> None:
+        partition.paused = False
+        self._paused.pop(partition, None)
+        self._client.resume([partition.place])
+        self._events.tell(told.Resumed(**self._where(partition.place)))
 
     def _pause(self, partition: Partition) -> None:
         partition.paused = True
+        self._paused[partition] = None
         self._client.pause([partition.place])
         self._events.tell(told.Paused(**self._where(partition.place), count=partition.count, size=partition.size))
 
@@ -479,16 +497,22 @@ class Listener:
                     run.halt()
 
     def _bound_memory(self) -> None:
-        """Over the budget, the partitions that hold most are paused first."""
+        """Over the budget, the partitions that hold most are paused first; all go on at half of it."""
         self._holding = {partition: None for partition in self._holding if partition.count}
-        sizes = sorted(((one.size, next(self._tie), one) for one in self._holding), reverse=True)
-        over = sum(size for size, _, _ in sizes) - self._bounds.memory
-        for size, _, partition in sizes:
-            if over <= 0:
-                break
-            if not partition.paused:
-                self._pause(partition)
-            over -= size
+        held = sum(partition.size for partition in self._holding)
+        if held > self._bounds.memory:
+            self._over_budget = True
+            over = held - self._bounds.memory
+            for partition in sorted(self._holding, key=lambda one: one.size, reverse=True):
+                if not partition.paused:
+                    self._pause(partition)
+                over -= partition.size
+                if over <= 0:
+                    break
+        elif self._over_budget and held <= self._bounds.memory / 2:
+            self._over_budget = False
+            for partition in [one for one in self._paused if one.drained]:
+                self._resume(partition)
 
     # ── rebalances: called inside `fetch` and `close` ────────────────────────────────────────────────────────
 
@@ -573,6 +597,8 @@ class Listener:
         self._busy.pop(partition, None)
         self._changed.pop(partition, None)
         self._holding.pop(partition, None)
+        self._burying.pop(partition, None)
+        self._paused.pop(partition, None)
 
     def _made(self, place: Place, begin: Begin) -> Partition:
         work = self._work(place.topic)

@@ -121,6 +121,8 @@ class Partition:
         self.burying = False
         #: Whether all that the client delivered of it was received here: its position there then says something.
         self.positioned = False
+        #: When the listener will look at it again, infinity if no timer is set.
+        self.wake_at = float("inf")
         self._make_lane = lane
         self._lane = lane()
         self._size_out = 0

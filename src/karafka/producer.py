@@ -146,6 +146,7 @@ class Producer:
         self._lock = Lock()
         self._sender: Sender | None = None
         self._closed = False
+        self._ended = Event()
         self._thread = Thread(target=self._serve, name="karafka-producer", daemon=True)
 
     def produce_async(
@@ -162,7 +163,7 @@ class Producer:
 
         Raises `QueueFullError` when the client's queue stays full, `ConfigError` for what can never be sent.
         """
-        sender = self._sender or self._open()
+        sender = self._open()
         value = self._value(topic, payload)
         told = _headers(headers)
         raw_key = key.encode() if isinstance(key, str) else key
@@ -226,10 +227,11 @@ class Producer:
         return left
 
     def close(self, timeout: float = 60.0) -> int:
-        """Flush, and end; how many messages could not be sent within `timeout` seconds."""
-        left = self.flush(timeout)
+        """Refuse new messages, flush, and end; how many messages could not be sent within `timeout` seconds."""
         with self._lock:
             self._closed = True
+        left = self.flush(timeout)
+        self._ended.set()
         if self._thread.is_alive():
             self._thread.join(5.0)
         return left
@@ -237,7 +239,7 @@ class Producer:
     def bury(self, topic: str, record: Record, headers: Iterable[Header], done: Callable[[str | None], None]) -> None:
         """Send `record` on to `topic` with its key and payload as they came; `done(error)` when it has ended."""
         try:
-            sender = self._sender or self._open()
+            sender = self._open()
             sender.send(
                 topic, record.value(), record.key(), headers, None, None, lambda error, _partition, _offset: done(error)
             )
@@ -253,9 +255,11 @@ class Producer:
         self.close()
 
     def _open(self) -> Sender:
+        if self._closed:
+            raise ConfigError("the producer is closed: make a new one")
+        if self._sender is not None:
+            return self._sender
         with self._lock:
-            if self._closed:
-                raise ConfigError("the producer is closed: make a new one")
             if self._sender is None:
                 self._sender = self._make()
                 self._thread.start()
@@ -265,10 +269,8 @@ class Producer:
         """The polling thread: reports are run here."""
         sender = self._sender
         assert sender is not None  # noqa: S101 - it is started with it
-        while not self._closed or sender.waiting():
+        while not self._ended.is_set():
             sender.serve(POLL)
-            if self._closed:
-                return
 
     def _value(self, topic: str, payload: Any) -> bytes | None:
         if payload is None or isinstance(payload, bytes):

@@ -59,6 +59,7 @@ def server(target: str | None, *, embedded: bool, log_level: str, log_format: st
     with Embedded() as broker:
         app = load_app(target)
         _point(app, broker)
+        broker.create(line.name for _, line in app.routes if isinstance(line.name, str))
         click.echo(f"{NOTICE} Address: {broker.bootstrap}", err=True)
         LogListener(app.events)
         status = Server(app).run()
@@ -70,7 +71,6 @@ def _point(app: App, broker: Embedded) -> None:
     there: Settings = {
         "bootstrap.servers": broker.bootstrap,
         "security.protocol": "plaintext",
-        "allow.auto.create.topics": True,
     }
     try:
         app.override({**there, **broker.consumer_settings})
