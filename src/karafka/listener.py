@@ -25,18 +25,17 @@ from karafka.clock import Clock
 from karafka.commits import Commits
 from karafka.errors import BrokerError
 from karafka.events import Events
+from karafka.flow import Flow
 from karafka.jobs import Handler, Lane, Outcome, Pool
 from karafka.lifecycle import Lifecycle, Phase
 from karafka.messages import Header, Place, Record
 from karafka.partition import RUN_TIME, Partition, Setback, State, measure
 from karafka.policy import Advance, Bury, End, Policy, Retry, Split, Verdict, grave_headers, judge
 from karafka.starts import TIMEOUT, Begin, resolve
-from karafka.watch import TopicWatch
+from karafka.watch import TopicsRead
 
 T = TypeVar("T")
 
-# Messages asked for at once: more come from one call only at the cost of the processor's cache.
-FETCH = 2_000
 # With work out, the broker is asked this often at least: how late a message of another partition may be.
 PATIENCE = 0.005
 # With none out, how long one wait for the broker lasts at most: how late a stop may be.
@@ -118,11 +117,8 @@ class Listener:
         ended: Callable[[int, str], None],
     ) -> None:
         self.group = group
-        self._literal = tuple(topics)
-        self._wanted = wanted
         self._work = work
         self._make_client = client
-        self._make_names = names
         self._burier = burier
         self._events = events
         self._clock = clock
@@ -131,17 +127,16 @@ class Listener:
         self._lifecycle = Lifecycle()
         self._thread = Thread(target=self.run, name=f"karafka-listener-{group}", daemon=True)
         self._inbox: SimpleQueue[Inbound] = SimpleQueue()
+        self._topics = TopicsRead(group, topics, wanted, names, lambda all_: self._inbox.put(Names(all_)), events)
         self._client: Consumer
         self._commits: Commits
+        self._flow: Flow
         self._partitions: dict[Place, Partition] = {}
         # Sets, as dicts that keep their order. Changed this turn: may give out jobs, or need pausing. Busy: has jobs
-        # out. Burying: has a dead letter under way. Holding: has messages in hand. Paused: is not fetched.
+        # out. Burying: has a dead letter under way.
         self._changed: dict[Partition, None] = {}
         self._busy: dict[Partition, None] = {}
         self._burying: dict[Partition, None] = {}
-        self._holding: dict[Partition, None] = {}
-        self._paused: dict[Partition, None] = {}
-        self._over_budget = False
         # When BACKING_OFF partitions and gathering batches are to be looked at again: (time, tie, partition).
         self._timers: list[tuple[float, int, Partition]] = []
         self._tie = count()
@@ -149,12 +144,6 @@ class Listener:
         # What came and went within the call to the client under way.
         self._revoked_now: set[Place] = set()
         self._assigned_now: set[Place] = set()
-        # As measured: bytes and seconds of a message.
-        self._mean = 0.0
-        self._pace: float | None = None
-        self._missing: set[str] = set()
-        self._subscribed: tuple[str, ...] = ()
-        self._watch: TopicWatch | None = None
         self._troubled: dict[str, float] = {}
         self._closing = False
         self._stop_by = float("inf")
@@ -190,8 +179,7 @@ class Listener:
             )
             self._ended(3, f"the listener of {self.group!r} died")
         finally:
-            if self._watch is not None:
-                self._watch.stop()
+            self._topics.close()
             self._lifecycle.advance(Phase.STOPPED)
 
     def open(self) -> None:
@@ -199,26 +187,25 @@ class Listener:
         now = self._clock.monotonic()
         self._client = self._make_client()
         self._commits = Commits(self._client, self._events, self.group, self._bounds.commit_interval, now)
-        if self._literal:
-            self._subscribe(self._literal)
-        self._look_for_topics()
+        self._flow = Flow(self._client, self._events, self.group, self._bounds.memory)
+        self._topics.open(self._client, self)
 
     def step(self) -> None:
         """One turn. It waits for what can happen: for outcomes while work is out, for the broker when none is."""
         self._revoked_now.clear()
         self._assigned_now.clear()
-        saturated = self._saturated()
-        if not saturated:
+        enough = self._flow.enough(self._busy)
+        if not enough:
             self._receive(self._patience(self._clock.monotonic()))
         out = bool(self._busy or self._burying)
-        self._settle(wait=0.0 if self._changed or not out else RUN_TIME if saturated else PATIENCE)
+        self._settle(wait=0.0 if self._changed or not out else RUN_TIME if enough else PATIENCE)
         now = self._clock.monotonic()
         self._wake(now)
         self._dispatch(now)
         if now >= self._tick:
             self._tick = now + RUN_TIME
             self._slice()
-            self._bound_memory()
+            self._flow.turn()
         self._commits.turn(now, self._busy, idle=not self._busy)
 
     # ── receiving ────────────────────────────────────────────────────────────────────────────────────────────
@@ -230,19 +217,8 @@ class Listener:
         due = self._timers[0][0] - now if self._timers else IDLE
         return max(0.0, min(IDLE, due, self._commits.wait(now)))
 
-    def _saturated(self) -> bool:
-        """Whether there is enough in hand, and it is done in a moment: then fetching more would only fill memory.
-
-        Pausing would be wrong here: the client drops what it fetched ahead, and fetches it again.
-        """
-        if self._pace is None or len(self._busy) == 0:
-            return False
-        held = sum(partition.count for partition in self._busy)
-        enough = held >= 2 * FETCH or sum(one.size for one in self._busy) >= self._bounds.memory / 2
-        return enough and held * self._pace <= RUN_TIME
-
     def _receive(self, timeout: float) -> None:
-        batches = self._client.fetch(self._limit(), timeout)
+        batches = self._client.fetch(self._flow.limit(), timeout)
         self._hear()
         if self._client.slipped():
             for owned in self._partitions.values():
@@ -269,18 +245,12 @@ class Listener:
                 self._client.seek({place: partition.received})
             return
         size = measure(records)
-        self._mean = size / len(records)
+        self._flow.received(partition, len(records), size)
         if received := partition.receive(records, size, now):
-            self._changed[partition] = self._holding[partition] = None
+            self._changed[partition] = None
             if self._events.wants(told.Received):
                 offset = records[0].offset() or 0
                 self._events.tell(told.Received(**self._where(place), offset=offset, count=received))
-
-    def _limit(self) -> int:
-        """How many messages to ask for: few when they are large."""
-        if self._mean * FETCH < self._bounds.memory / 8:
-            return FETCH
-        return max(1, int(self._bounds.memory / 8 / self._mean))
 
     def _hear(self) -> None:
         for one in self._client.news():
@@ -303,8 +273,7 @@ class Listener:
                     self._events.tell(told.ClientTroubled(group=self.group, code=one.code, error=one.text))
             case Effect.MISSING:
                 if one.topic is not None:
-                    self._miss(one.topic)
-                    self._look_for_topics()
+                    self._topics.miss(one.topic)
             case Effect.OUT_OF_RANGE:
                 if one.place is not None and one.place in self._partitions:
                     self._place_anew(one.place)
@@ -344,7 +313,7 @@ class Listener:
                     case Interred():
                         self._settle_burial(one)
                     case Names():
-                        self._know(one.topics)
+                        self._topics.know(one.topics, self._client, self)
                     case _:
                         assert_never(one)
                 one = inbox.get_nowait()
@@ -358,8 +327,7 @@ class Listener:
         setback = partition.settle(outcome)
         self._mark(partition)
         if finished := outcome.job.run.finished:
-            pace = outcome.elapsed / finished
-            self._pace = pace if self._pace is None else 0.8 * self._pace + 0.2 * pace
+            self._flow.performed(finished, outcome.elapsed)
             self._commits.want(partition, finished)
             if self._events.wants(told.Performed):
                 position = partition.offsets.finished
@@ -466,26 +434,7 @@ class Listener:
             due = partition.due(now)
             if partition.buffer.count and now < due < float("inf"):
                 self._wake_at(partition, due)
-            self._reconcile(partition)
-
-    def _reconcile(self, partition: Partition) -> None:
-        """Fetching stops for a partition that holds enough for a while, and goes on at half of that."""
-        if not partition.paused and partition.full and (partition.pace is None or partition.load > RUN_TIME):
-            self._pause(partition)
-        elif partition.paused and partition.drained and not self._over_budget:
-            self._resume(partition)
-
-    def _resume(self, partition: Partition) -> None:
-        partition.paused = False
-        self._paused.pop(partition, None)
-        self._client.resume([partition.place])
-        self._events.tell(told.Resumed(**self._where(partition.place)))
-
-    def _pause(self, partition: Partition) -> None:
-        partition.paused = True
-        self._paused[partition] = None
-        self._client.pause([partition.place])
-        self._events.tell(told.Paused(**self._where(partition.place), count=partition.count, size=partition.size))
+            self._flow.check(partition)
 
     def _slice(self) -> None:
         """Runs that take longer than their time end after the message in hand: others get their turn."""
@@ -495,24 +444,6 @@ class Listener:
                 started, run = job.started, job.run
                 if started is not None and now - started > RUN_TIME and len(run.records) > 1 and not run.halted:
                     run.halt()
-
-    def _bound_memory(self) -> None:
-        """Over the budget, the partitions that hold most are paused first; all go on at half of it."""
-        self._holding = {partition: None for partition in self._holding if partition.count}
-        held = sum(partition.size for partition in self._holding)
-        if held > self._bounds.memory:
-            self._over_budget = True
-            over = held - self._bounds.memory
-            for partition in sorted(self._holding, key=lambda one: one.size, reverse=True):
-                if not partition.paused:
-                    self._pause(partition)
-                over -= partition.size
-                if over <= 0:
-                    break
-        elif self._over_budget and held <= self._bounds.memory / 2:
-            self._over_budget = False
-            for partition in [one for one in self._paused if one.drained]:
-                self._resume(partition)
 
     # ── rebalances: called inside `fetch` and `close` ────────────────────────────────────────────────────────
 
@@ -593,12 +524,11 @@ class Listener:
     def _forget(self, partition: Partition) -> None:
         partition.revoke()
         self._commits.forget(partition)
+        self._flow.forget(partition)
         self._partitions.pop(partition.place, None)
         self._busy.pop(partition, None)
         self._changed.pop(partition, None)
-        self._holding.pop(partition, None)
         self._burying.pop(partition, None)
-        self._paused.pop(partition, None)
 
     def _made(self, place: Place, begin: Begin) -> Partition:
         work = self._work(place.topic)
@@ -622,44 +552,6 @@ class Listener:
             except BrokerError as error:
                 if self._lifecycle.stopping or not error.retriable:
                     raise
-
-    # ── topics ───────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _subscribe(self, topics: Sequence[str]) -> None:
-        self._subscribed = tuple(topics)
-        self._client.subscribe(topics, self)
-
-    def _look_for_topics(self) -> None:
-        """Have the watch ask until nothing is missing; one is enough."""
-        if self._watch is None or not self._watch.running:
-            self._watch = TopicWatch(self._make_names, self._found, self.group)
-            self._watch.start()
-
-    def _found(self, topics: frozenset[str]) -> bool:
-        """From the watch's thread: tell the listener; go on while there may be more to find."""
-        self._inbox.put(Names(topics))
-        return self._wanted is not None or not topics.issuperset(self._literal)
-
-    def _know(self, topics: frozenset[str]) -> None:
-        for topic in sorted(self._missing & topics):
-            self._missing.discard(topic)
-            self._events.tell(told.TopicFound(group=self.group, topic=topic))
-        for topic in self._literal:
-            if topic not in topics:
-                self._miss(topic)
-        if self._wanted is not None:
-            matched = sorted(topic for topic in topics if topic not in self._literal and self._wanted(topic))
-            for topic in matched:
-                if topic not in self._subscribed:
-                    self._events.tell(told.TopicFound(group=self.group, topic=topic))
-            new = (*self._literal, *matched)
-            if new and new != self._subscribed:
-                self._subscribe(new)
-
-    def _miss(self, topic: str) -> None:
-        if topic not in self._missing:
-            self._missing.add(topic)
-            self._events.tell(told.TopicMissing(group=self.group, topic=topic))
 
     # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────
 

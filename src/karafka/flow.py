@@ -1,0 +1,102 @@
+"""How much is in hand: what may be fetched, who is paused, within bounds of messages, bytes and memory.
+
+Pausing costs: the client drops what it fetched ahead for the partition, and fetches it again later. So a partition is
+paused when it holds enough for a while, and fetched again at half of that; what is done in a moment is only not
+added to. The listener's thread's alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from karafka.client import Consumer
+from karafka.events import Events, Paused, Resumed
+from karafka.partition import RUN_TIME, Partition
+
+# Messages asked for at once: more come from one call only at the cost of the processor's cache.
+FETCH = 2_000
+
+
+class Flow:
+    """See the module. `memory` in bytes; `group` for the events."""
+
+    def __init__(self, client: Consumer, events: Events, group: str, memory: int) -> None:
+        self._client = client
+        self._events = events
+        self._group = group
+        self._memory = memory
+        # Sets, as dicts that keep their order: what has messages in hand, what is not fetched.
+        self._holding: dict[Partition, None] = {}
+        self._paused: dict[Partition, None] = {}
+        self._over = False
+        # As measured: bytes and seconds of a message.
+        self._mean = 0.0
+        self._pace: float | None = None
+
+    def received(self, partition: Partition, count: int, size: int) -> None:
+        """`count` messages of `size` bytes in all came for `partition`."""
+        self._holding[partition] = None
+        self._mean = size / count
+
+    def performed(self, count: int, elapsed: float) -> None:
+        """`count` messages took a worker `elapsed` seconds."""
+        pace = elapsed / count
+        self._pace = pace if self._pace is None else 0.8 * self._pace + 0.2 * pace
+
+    def limit(self) -> int:
+        """How many messages to ask for: few when they are large."""
+        if self._mean * FETCH < self._memory / 8:
+            return FETCH
+        return max(1, int(self._memory / 8 / self._mean))
+
+    def enough(self, busy: Collection[Partition]) -> bool:
+        """Whether `busy` partitions hold enough that is done in a moment: fetching more would only fill memory."""
+        if self._pace is None or not busy:
+            return False
+        count = sum(partition.count for partition in busy)
+        full = count >= 2 * FETCH or sum(partition.size for partition in busy) >= self._memory / 2
+        return full and count * self._pace <= RUN_TIME
+
+    def check(self, partition: Partition) -> None:
+        """`partition` changed: pause it if it holds enough for a while, fetch it again when there is room."""
+        if not partition.paused and partition.full and (partition.pace is None or partition.load > RUN_TIME):
+            self._pause(partition)
+        elif partition.paused and partition.drained and not self._over:
+            self._resume(partition)
+
+    def turn(self) -> None:
+        """Over the budget, the partitions that hold most are paused first; all go on at half of it."""
+        self._holding = {partition: None for partition in self._holding if partition.count}
+        held = sum(partition.size for partition in self._holding)
+        if held > self._memory:
+            self._over = True
+            for partition in sorted(self._holding, key=lambda one: one.size, reverse=True):
+                if not partition.paused:
+                    self._pause(partition)
+                held -= partition.size
+                if held <= self._memory:
+                    break
+        elif self._over and held <= self._memory / 2:
+            self._over = False
+            for partition in [one for one in self._paused if one.drained]:
+                self._resume(partition)
+
+    def forget(self, partition: Partition) -> None:
+        """Not ours any more."""
+        self._holding.pop(partition, None)
+        self._paused.pop(partition, None)
+
+    def _pause(self, partition: Partition) -> None:
+        partition.paused = True
+        self._paused[partition] = None
+        self._client.pause([partition.place])
+        topic, number = partition.place
+        count, size = partition.count, partition.size
+        self._events.tell(Paused(group=self._group, topic=topic, partition=number, count=count, size=size))
+
+    def _resume(self, partition: Partition) -> None:
+        partition.paused = False
+        self._paused.pop(partition, None)
+        self._client.resume([partition.place])
+        topic, number = partition.place
+        self._events.tell(Resumed(group=self._group, topic=topic, partition=number))
