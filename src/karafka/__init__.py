@@ -4,7 +4,7 @@ from karafka.app import App
 from karafka.controllers import Abort, BatchController, Controller, before_enqueue
 from karafka.errors import BrokerError, ConfigError, Error, MessageError, ParseError
 from karafka.messages import Batch, Message
-from karafka.policy import Backoff, DeadLetter
+from karafka.policy import Backoff, Bury, DeadLetter, Retry, Skip
 from karafka.producer import Delivery, DeliveryError, Handle, Producer, QueueFullError
 from karafka.routing import group, topic
 from karafka.server import Server
@@ -16,6 +16,7 @@ __all__ = [
     "Batch",
     "BatchController",
     "BrokerError",
+    "Bury",
     "ConfigError",
     "Controller",
     "DeadLetter",
@@ -28,7 +29,9 @@ __all__ = [
     "ParseError",
     "Producer",
     "QueueFullError",
+    "Retry",
     "Server",
+    "Skip",
     "before_enqueue",
     "group",
     "topic",

@@ -14,6 +14,8 @@ from karafka.policy import MIB, Backoff, Start
 from karafka.producer import Producer
 from karafka.routing import Name, Routes, Subscription, TopicOptions, topic
 
+DEFAULT_RETRY = Backoff()
+
 # Settings that librdkafka's producers warn of.
 CONSUMER_ONLY = frozenset(
     {
@@ -48,7 +50,7 @@ class App:
         shutdown_timeout: float = 60.0,
         drain_timeout: float = 10.0,
         memory: int = 256 * MIB,
-        retry: Backoff | None = None,
+        retry: Backoff | None = DEFAULT_RETRY,
         start: Start = "earliest",
     ) -> None:
         self.config = Config(
@@ -59,7 +61,7 @@ class App:
             shutdown_timeout=shutdown_timeout,
             drain_timeout=drain_timeout,
             memory=memory,
-            retry=retry or Backoff(),
+            retry=retry,
             start=start,
         )
         check(kafka, "App(kafka=…)")

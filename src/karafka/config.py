@@ -52,7 +52,7 @@ class Config:
     shutdown_timeout: float = 60.0
     drain_timeout: float = 10.0
     memory: int = 256 * MIB
-    retry: Backoff = field(default_factory=Backoff)
+    retry: Backoff | None = field(default_factory=Backoff)
     start: Start = "earliest"
 
     def __post_init__(self) -> None:
@@ -69,8 +69,10 @@ class Config:
         at_least("drain_timeout", self.drain_timeout, 0)
         at_least("memory", self.memory, 8 * MIB)
         check_start(self.start, "App(start=…)")
-        if not isinstance(self.retry, Backoff):
-            raise ConfigError(f"App(retry={self.retry!r}): a Backoff is expected, such as Backoff(1, 30)")
+        if not isinstance(self.retry, Backoff | None):
+            raise ConfigError(
+                f"App(retry={self.retry!r}): a Backoff such as Backoff(1, 30) is expected, or None for no second try"
+            )
 
 
 def check_settings(kafka: object, where: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Generic, NoReturn, TypeVar, get_args, get_orig
 from karafka.errors import ConfigError
 from karafka.events import Events
 from karafka.messages import Batch, Message, Parse, Record
+from karafka.policy import AskedBurial, AskedRetry
 
 T = TypeVar("T")
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -28,6 +29,10 @@ class Abort(Exception):  # noqa: N818 - the talk's word: it is not an error
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Discard(Abort):
+    """The same from inside `perform`, as a decision on the message: `self.discard(reason)`."""
 
 
 def before_enqueue(method: Method) -> Method:
@@ -66,8 +71,20 @@ class _Base:
         return self._context.app
 
     def abort(self, reason: str = "") -> NoReturn:
-        """Drop the message (or batch) on purpose: it counts as finished."""
+        """Drop the message (or batch) on purpose: it counts as finished. For hooks; in `perform` see `discard`."""
         raise Abort(reason)
+
+    def discard(self, reason: str = "") -> NoReturn:
+        """Give the message (or batch) up: it counts as finished, an event says so, even if it could not be parsed."""
+        raise Discard(reason)
+
+    def retry(self, after: float, reason: str = "") -> NoReturn:
+        """Try again after `after` seconds; it counts as a try, and its partition waits."""
+        raise AskedRetry(after, reason)
+
+    def bury(self, reason: str = "") -> NoReturn:
+        """Send the message to the dead letter topic now. Where the route has none it is tried again like a failure."""
+        raise AskedBurial(reason)
 
 
 class Controller(_Base, Generic[T]):

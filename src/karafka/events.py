@@ -184,6 +184,42 @@ class Aborted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Discarded(Event):
+    """`perform`, or the route's strategy, gave a message up: finished, nothing more is done with it."""
+
+    group: str
+    topic: str
+    partition: int
+    offset: int
+    controller: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postponed(Event):
+    """`perform` asked for something else than finishing; `verdict` says what becomes of the message."""
+
+    group: str
+    topic: str
+    partition: int
+    offset: int
+    attempt: int
+    controller: str
+    verdict: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrategyFailed(ErrorOccurred):
+    """A dead letter's strategy raised, or answered what is no verdict: the message is tried again."""
+
+    group: str
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failed(ErrorOccurred):
     """`perform`, a hook or a parser raised. `verdict` says what becomes of the message."""
 

@@ -14,8 +14,8 @@ from inspect import iscoroutinefunction
 from operator import methodcaller
 from typing import Any, TypeAlias
 
-from karafka.controllers import Abort, AnyController, BatchController, Context, bound, hooks_of
-from karafka.events import Aborted
+from karafka.controllers import Abort, AnyController, BatchController, Context, Discard, bound, hooks_of
+from karafka.events import Aborted, Discarded
 from karafka.messages import Batch, Record, Run
 
 SyncHandler: TypeAlias = Callable[[Run], None]
@@ -228,8 +228,9 @@ def _raise_swallowed_in(controller: Any) -> None:
 
 
 def _tell_aborted(context: Context, controller: type[Any], record: Record, abort: Abort) -> None:
+    kind = Discarded if isinstance(abort, Discard) else Aborted
     context.events.tell(
-        Aborted(
+        kind(
             group=context.group,
             topic=record.topic() or "",
             partition=record.partition() or 0,

@@ -30,7 +30,7 @@ from karafka.jobs import Handler, Lane, Outcome, Pool
 from karafka.lifecycle import Lifecycle, Phase
 from karafka.messages import Header, Place, Record
 from karafka.partition import RUN_TIME, Partition, Setback, State, measure
-from karafka.policy import Advance, Bury, End, Policy, Retry, Split, Verdict, grave_headers, judge
+from karafka.policy import Asked, Backoff, Bury, End, Hold, Policy, Retry, Skip, Split, Verdict, grave_headers, judge
 from karafka.starts import TIMEOUT, Begin, resolve
 from karafka.watch import TopicsRead
 
@@ -46,6 +46,14 @@ LAST_COMMIT = 5.0
 CLOSE_TIMEOUT = 5.0
 
 
+class Burier(Protocol):
+    """Sends dead letters. `done(error)` is called on any thread, once, when the broker has answered (None: kept)."""
+
+    def bury(
+        self, topic: str, record: Record, headers: Iterable[Header], done: Callable[[str | None], None]
+    ) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """What is done with a topic's messages: who handles them, by which policy, on which workers."""
@@ -53,15 +61,8 @@ class Work:
     handler: Handler
     policy: Policy
     pool: Pool
+    burier: Burier
     controller: str
-
-
-class Burier(Protocol):
-    """Sends dead letters. `done(error)` is called on any thread, once, when the broker has answered (None: kept)."""
-
-    def bury(
-        self, topic: str, record: Record, headers: Iterable[Header], done: Callable[[str | None], None]
-    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,6 @@ class Listener:
         work: Callable[[str], Work | None],
         client: Callable[[], Consumer],
         names: Callable[[], Topics],
-        burier: Burier,
         events: Events,
         clock: Clock,
         bounds: Bounds,
@@ -119,7 +119,6 @@ class Listener:
         self.group = group
         self._work = work
         self._make_client = client
-        self._burier = burier
         self._events = events
         self._clock = clock
         self._bounds = bounds
@@ -348,29 +347,47 @@ class Listener:
             self._busy.pop(partition, None)
 
     def _judge(self, partition: Partition, setback: Setback) -> None:
-        now = self._clock.monotonic()
-        error, attempt, policy = setback.error, setback.attempt, partition.policy
-        verdict = judge(policy, error, attempt, alone=setback.alone, chance=random.random())  # noqa: S311 - jitter
+        verdict = self._verdict(partition, setback)
         leaving = partition.state >= State.LEAVING and not isinstance(verdict, End)
-        self._tell_failed(partition, setback, "left to the next owner" if leaving else _in_words(verdict))
+        self._tell_setback(partition, setback, "left to the next owner" if leaving else _in_words(verdict, partition))
         if leaving:
             return
+        now = self._clock.monotonic()
         match verdict:
-            case Advance():
-                pass  # is not the verdict on an error
             case Retry(after):
                 self._back_off(partition, now + after)
             case Split(after):
                 partition.split()
                 self._back_off(partition, now + after)
-            case Bury(topic):
-                self._bury(partition, setback, topic)
+            case Bury():
+                self._bury(partition, setback)
+            case Skip():
+                partition.skip()
+                self._commits.want(partition, 1)
+            case Hold():
+                partition.hold()
             case End(status):
                 partition.hold()
                 where = "/".join(map(str, partition.place))
-                self._ended(status, f"{type(error).__name__} was raised at {where}/{setback.record.offset()}")
+                kind = type(setback.error).__name__
+                self._ended(status, f"{kind} was raised at {where}/{setback.record.offset()}")
             case _:
                 assert_never(verdict)
+
+    def _verdict(self, partition: Partition, setback: Setback) -> Verdict:
+        policy, error, attempt = partition.policy, setback.error, setback.attempt
+        chance = random.random()  # noqa: S311 - jitter
+        try:
+            verdict: Any = judge(policy, error, attempt, alone=setback.alone, chance=chance)
+        except Exception as raised:  # noqa: BLE001 - the user's strategy may raise anything
+            said = f"{type(raised).__name__}: {raised}"
+        else:
+            if isinstance(verdict, Retry | Split | Bury | Skip | Hold | End):
+                return verdict
+            said = f"it answered {verdict!r}, but Skip(), Retry(seconds), Bury() or None is expected"
+        offset = setback.record.offset() or 0
+        self._events.tell(told.StrategyFailed(**self._where(partition.place), offset=offset, error=said))
+        return Retry((policy.retry or Backoff()).delay(attempt, chance))
 
     def _back_off(self, partition: Partition, until: float) -> None:
         partition.back_off(until)
@@ -381,16 +398,19 @@ class Listener:
             partition.wake_at = due
             heapq.heappush(self._timers, (due, next(self._tie), partition))
 
-    def _bury(self, partition: Partition, setback: Setback, grave: str) -> None:
+    def _bury(self, partition: Partition, setback: Setback) -> None:
+        work, grave = self._work(partition.place.topic), partition.policy.dead_letter
+        assert work is not None  # noqa: S101 - only routed partitions are judged,
+        assert grave is not None  # noqa: S101 - and only those with a dead letter buried
         partition.bury()
         self._burying[partition] = None
         record, attempt = setback.record, setback.attempt
         headers = grave_headers(record, self.group, attempt, setback.error, self._clock.wall())
 
         def done(refused: str | None) -> None:
-            self._inbox.put(Interred(partition, record, grave, attempt, refused))
+            self._inbox.put(Interred(partition, record, grave.topic, attempt, refused))
 
-        self._burier.bury(grave, record, headers, done)
+        work.burier.bury(grave.topic, record, headers, done)
 
     def _settle_burial(self, burial: Interred) -> None:
         partition = burial.partition
@@ -404,7 +424,8 @@ class Listener:
             self._commits.want(partition, 1)
             self._events.tell(told.Buried(**where, offset=offset, grave=burial.grave))
         else:
-            after = partition.policy.retry.delay(burial.attempt, random.random())  # noqa: S311 - jitter
+            retry = partition.policy.retry or Backoff()
+            after = retry.delay(burial.attempt, random.random())  # noqa: S311 - jitter
             self._back_off(partition, self._clock.monotonic() + after)
             self._events.tell(
                 told.BurialFailed(**where, offset=offset, grave=burial.grave, after=after, error=burial.error)
@@ -558,16 +579,26 @@ class Listener:
     def _where(self, place: Place) -> dict[str, Any]:
         return {"group": self.group, "topic": place.topic, "partition": place.partition}
 
-    def _tell_failed(self, partition: Partition, setback: Setback, verdict: str) -> None:
-        record, error = setback.record, setback.error
+    def _tell_setback(self, partition: Partition, setback: Setback, verdict: str) -> None:
+        record, error, attempt = setback.record, setback.error, setback.attempt
         work = self._work(partition.place.topic)
+        controller = work.controller if work is not None else ""
+        where, offset = self._where(partition.place), record.offset() or 0
+        if isinstance(error, Asked):
+            reason = error.reason
+            self._events.tell(
+                told.Postponed(
+                    **where, offset=offset, attempt=attempt, controller=controller, verdict=verdict, reason=reason
+                )
+            )
+            return
         self._events.tell(
             told.Failed(
-                **self._where(partition.place),
-                offset=record.offset() or 0,
+                **where,
+                offset=offset,
                 key=record.key(),
-                attempt=setback.attempt,
-                controller=work.controller if work is not None else "",
+                attempt=attempt,
+                controller=controller,
                 kind=type(error).__name__,
                 error=str(error),
                 traceback="".join(traceback.format_exception(error)),
@@ -608,16 +639,19 @@ class Listener:
             self._client.close()
 
 
-def _in_words(verdict: Verdict) -> str:
+def _in_words(verdict: Verdict, partition: Partition) -> str:
     match verdict:
-        case Advance():
-            return "finished"
         case Retry(after):
             return f"tried again in {after:.1f} s"
         case Split(after):
             return f"tried again in halves in {after:.1f} s"
-        case Bury(topic):
-            return f"goes to {topic}"
+        case Bury():
+            grave = partition.policy.dead_letter
+            return f"goes to {grave.topic}" if grave is not None else "goes nowhere"
+        case Skip():
+            return "given up"
+        case Hold():
+            return "held: the route has retry=None and no dead letter topic"
         case End(status):
             return f"ends the process with status {status}"
         case _:

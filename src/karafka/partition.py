@@ -259,9 +259,14 @@ class Partition:
         self._become(State.HELD)
 
     def buried(self) -> None:
-        """The broker has confirmed the dead letter: its message is finished without having been performed."""
+        """The broker has confirmed the dead letter."""
         self.burying = False
-        (record,), _ = self.buffer.take(1)
+        self.skip()
+
+    def skip(self) -> None:
+        """The first message in hand is finished without having been performed."""
+        # Jobs behind it may still be on their way back: then it is not in the buffer yet.
+        record = self._returned.pop(0) if self._returned else self.buffer.take(1)[0][0]
         self.offsets.finish((record.offset() or 0) + 1)
         self._tried, self._limit = (-1, 0), None
         self._become(State.OPEN)

@@ -5,13 +5,15 @@ Values and one pure function; the listener acts on the verdict. Nothing here tou
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias, cast
 
 from karafka.errors import ConfigError, ParseError
 from karafka.messages import Header, Record
 
 MIB = 1024 * 1024
+ErrorTypes: TypeAlias = tuple[type[BaseException], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +22,18 @@ class Backoff:
 
     `jitter` spreads each delay by up to that share in both directions (0.1: ± 10 %), so that partitions which
     failed together do not come back together.
+
+    `Backoff(1, 30).on(TimeoutError)` tries only those errors again, `.never(ValueError)` all but those: what is not
+    worth another try goes to the dead letter topic at once. Where there is none it backs off like any failure, so
+    that nothing is skipped.
     """
 
     first: float = 1.0
     cap: float = 30.0
     factor: float = 2.0
     jitter: float = 0.1
+    only: ErrorTypes = ()
+    but: ErrorTypes = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.first <= self.cap:
@@ -34,6 +42,20 @@ class Backoff:
             raise ConfigError(f"Backoff(factor={self.factor}): the delay must not shrink, factor >= 1")
         if not 0 <= self.jitter < 1:
             raise ConfigError(f"Backoff(jitter={self.jitter}): a share of the delay, 0 <= jitter < 1")
+
+    def on(self, *errors: type[BaseException]) -> Backoff:
+        """The same, trying only these again (and what `on` named before)."""
+        return replace(self, only=(*self.only, *_checked("on", errors)))
+
+    def never(self, *errors: type[BaseException]) -> Backoff:
+        """The same, never trying these again."""
+        return replace(self, but=(*self.but, *_checked("never", errors)))
+
+    def helps(self, error: BaseException) -> bool:
+        """Whether trying again may help. A parser's error stays what it is."""
+        if isinstance(error, (ParseError, *self.but)):
+            return False
+        return not self.only or isinstance(error, self.only)
 
     def delay(self, attempt: int, chance: float = 0.5) -> float:
         """Seconds to wait after the `attempt`-th try failed (from 1); `chance` in [0, 1) places the jitter."""
@@ -50,11 +72,17 @@ class DeadLetter:
     """Where a message goes once its tries are spent: `topic`, after `after` tries.
 
     It travels with its key, payload and headers as they came, and headers that say where from and why. What can
-    never succeed (a parser's error) goes there at once. Its partition goes on only when the broker has confirmed.
+    never succeed (a parser's error, what the backoff's `never` names) goes there at once. Its partition goes on only
+    when the broker has confirmed.
+
+    `strategy(error, attempt)` may decide otherwise: it answers `Skip()`, `Retry(seconds)`, `Bury()`, or None for
+    what is told above. `producer` are librdkafka settings for its sending alone.
     """
 
     topic: str
     after: int = 3
+    strategy: Strategy | None = None
+    producer: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.after < 1:
@@ -73,7 +101,7 @@ class Policy:
     `high` and `high_bytes` say when a partition holds enough; it is fetched again at half of both.
     """
 
-    retry: Backoff = field(default_factory=Backoff)
+    retry: Backoff | None = field(default_factory=Backoff)
     dead_letter: DeadLetter | None = None
     start: Start = "earliest"
     batch: bool = False
@@ -83,9 +111,30 @@ class Policy:
     high_bytes: int = 16 * MIB
 
 
-@dataclass(frozen=True, slots=True)
-class Advance:
-    """All of it is finished: the partition goes on."""
+# What `perform` may ask for, from inside.
+
+
+class Asked(Exception):  # noqa: N818 - not an error: what user code wants to become of its message
+    """Raised by `self.retry`, `self.bury`, `self.discard`: not a failure of the code, but its decision."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class AskedRetry(Asked):
+    """Try again after `after` seconds."""
+
+    def __init__(self, after: float, reason: str = "") -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class AskedBurial(Asked):
+    """To the dead letter topic, now."""
+
+
+# Verdicts.
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,40 +153,65 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Bury:
-    """The message goes to `topic`; it is finished when the broker has confirmed that."""
+    """The message goes to the route's dead letter topic; it is finished when the broker has confirmed that."""
 
-    topic: str
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """The message is finished without having been performed, and an event says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The partition stands still at the message, until a person or a restart."""
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """User code asked the process to end: nothing from this message on is finished; `status` is the exit status."""
+    """User code asked the process to end with `status`: nothing from this message on is finished."""
 
     status: int
 
 
-Verdict: TypeAlias = Advance | Retry | Split | Bury | End
+Verdict: TypeAlias = Retry | Split | Bury | Skip | Hold | End
+Strategy: TypeAlias = Callable[[BaseException, int], Retry | Bury | Skip | None]
 
 
-def judge(
-    policy: Policy, error: BaseException | None, attempt: int, *, alone: bool = True, chance: float = 0.5
-) -> Verdict:
-    """What becomes of a message after its `attempt`-th try (from 1) that raised `error`, or did not (None).
+def judge(policy: Policy, error: BaseException, attempt: int, *, alone: bool = True, chance: float = 0.5) -> Verdict:
+    """What becomes of a message whose `attempt`-th try (from 1) raised `error`.
 
     `alone`: no other message could be to blame. `chance` in [0, 1) places the jitter of a delay.
     """
-    if error is None:
-        return Advance()
-    # These two alone end the process: burying would lose what the next one must read again. Everything else is
-    # a failure, a leaked CancelledError or GeneratorExit too: one bad message must not stop a server for ever.
+    # These two alone end the process: burying would lose what the next one must read again. Everything else is a
+    # failure, a leaked CancelledError or GeneratorExit too: one bad message must not stop a server for ever.
     if isinstance(error, SystemExit):
         return End(status=_status(error))
     if isinstance(error, KeyboardInterrupt):
         return End(status=130)
-    grave = policy.dead_letter
-    if grave is not None and (attempt >= grave.after or isinstance(error, ParseError)):
-        return Bury(topic=grave.topic) if alone else Split(after=policy.retry.delay(1, chance))
-    return Retry(after=policy.retry.delay(attempt, chance))
+    if isinstance(error, AskedRetry):
+        return Retry(after=error.after)
+    verdict = _decide(policy, error, attempt, chance)
+    if isinstance(verdict, Bury | Skip) and not alone:
+        return Split(after=policy.retry.delay(1, chance) if policy.retry is not None else 0.0)
+    return verdict
+
+
+def _decide(policy: Policy, error: BaseException, attempt: int, chance: float) -> Verdict:
+    grave, retry = policy.dead_letter, policy.retry
+    if grave is not None:
+        if grave.strategy is not None and (decided := grave.strategy(error, attempt)) is not None:
+            return decided
+        hopeless = retry is None or isinstance(error, AskedBurial) or not retry.helps(error)
+        if hopeless or attempt >= grave.after:
+            return Bury()
+    return Retry(after=retry.delay(attempt, chance)) if retry is not None else Hold()
+
+
+def _checked(method: str, errors: tuple[object, ...]) -> ErrorTypes:
+    for one in errors:
+        if not isinstance(one, type) or not issubclass(one, BaseException):
+            raise ConfigError(f"Backoff.{method}({one!r}): types of exceptions are expected, such as TimeoutError")
+    return cast("ErrorTypes", errors)
 
 
 def _status(error: SystemExit) -> int:

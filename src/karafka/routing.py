@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from inspect import iscoroutinefunction
 from typing import Any, TypeAlias, TypedDict, Unpack
 
@@ -22,6 +23,12 @@ BATCH = 100
 GATHER = 1.0
 
 
+class Unsaid(Enum):
+    """Nothing was said, where None says something."""
+
+    UNSAID = "unsaid"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What a route may say; None where it leaves it to its group, and that to the app."""
@@ -29,7 +36,7 @@ class Options:
     group: str | None = None
     parser: Parser | None = None
     concurrency: int | None = None
-    retry: Backoff | None = None
+    retry: Backoff | Unsaid | None = Unsaid.UNSAID
     dead_letter: DeadLetter | None = None
     start: Start | None = None
     max_messages: int | None = None
@@ -46,9 +53,10 @@ class Options:
             at_least(f"{where}: max_messages", self.max_messages, 1)
         if self.max_wait is not None:
             at_least(f"{where}: max_wait", self.max_wait, 0)
-        for name, value, kind in (("retry", self.retry, Backoff), ("dead_letter", self.dead_letter, DeadLetter)):
-            if value is not None and not isinstance(value, kind):
-                raise ConfigError(f"{where}: {name}={value!r}, but a {kind.__name__} is expected")
+        if not isinstance(self.retry, Backoff | Unsaid | None):
+            raise ConfigError(f"{where}: retry={self.retry!r}, but a Backoff is expected, or None for no second try")
+        if not isinstance(self.dead_letter, DeadLetter | None):
+            raise ConfigError(f"{where}: dead_letter={self.dead_letter!r}, but a DeadLetter is expected")
         if self.parser is not None and not (hasattr(self.parser, "parse") and hasattr(self.parser, "generate")):
             raise ConfigError(f"{where}: {self.parser!r} is no parser: it needs parse(bytes) and generate(object)")
 
@@ -111,7 +119,7 @@ class TopicOptions(TypedDict, total=False):
     group: str
     parser: Parser
     concurrency: int
-    retry: Backoff
+    retry: Backoff | None
     dead_letter: DeadLetter
     start: Start
     max_messages: int
@@ -237,7 +245,7 @@ class Routes:
         context = Context(group, reading.parse, reading.decode, events, app)
         handler = handler_for(controller, context)
         policy = Policy(
-            retry=options.retry or config.retry,
+            retry=config.retry if isinstance(options.retry, Unsaid) else options.retry,
             dead_letter=options.dead_letter,
             start=options.start or config.start,
             batch=batch,

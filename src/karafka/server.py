@@ -171,7 +171,7 @@ class Server:
     def _listener(self, subscription: Subscription, memory: int) -> Listener:
         config = self.app.config
         kafka = self.app.kafka_for(subscription.kafka)
-        works: dict[Route, Work] = {route: self._work(route) for route in subscription.routes}
+        works: dict[Route, Work] = {route: self._work(route, subscription) for route in subscription.routes}
         by_topic: dict[str, Work | None] = {}
 
         def work(name: str) -> Work | None:
@@ -188,7 +188,6 @@ class Server:
             work=work,
             client=lambda: ConfluentConsumer(kafka, group=subscription.group, queue=queue),
             names=lambda: ConfluentTopics(kafka),
-            burier=self._burier(subscription),
             events=self.app.events,
             clock=self._clock,
             bounds=Bounds(
@@ -197,11 +196,13 @@ class Server:
             ended=self._ended,
         )
 
-    def _burier(self, subscription: Subscription) -> Producer:
-        """Dead letters go to the cluster that their messages came from."""
-        if not subscription.kafka:
+    def _burier(self, route: Route, subscription: Subscription) -> Producer:
+        """Dead letters go to the cluster that their messages came from, with their own settings if they have some."""
+        grave = route.policy.dead_letter
+        own = grave.producer if grave is not None else {}
+        if not subscription.kafka and not own:
             return self.app.producer
-        producer = self.app.producer_for(subscription.kafka)
+        producer = self.app.producer_for({**subscription.kafka, **own})
         self._producers.append(producer)
         return producer
 
@@ -213,8 +214,9 @@ class Server:
         graves = {line.options.dead_letter.topic for _, line in self.app.routes if line.options.dead_letter is not None}
         return lambda name: name not in graves and any(one.matches(name) for one in patterns)
 
-    def _work(self, route: Route) -> Work:
-        return Work(route.handler, route.policy, self._pool(route), route.controller.__qualname__)
+    def _work(self, route: Route, subscription: Subscription) -> Work:
+        burier = self._burier(route, subscription)
+        return Work(route.handler, route.policy, self._pool(route), burier, route.controller.__qualname__)
 
     def _pool(self, route: Route) -> Pool:
         """Workers of the route's own where it asks for them; else those that all share."""

@@ -37,6 +37,12 @@ SAYINGS: Mapping[type[Event], tuple[int, str]] = {
         "{group}: {topic}/{partition} performed {count} in {elapsed:.3f} s, up to {position}",
     ),
     told.Aborted: (logging.INFO, "{group}: {topic}/{partition}/{offset} dropped by {controller}{reason}"),
+    told.Discarded: (logging.WARNING, "{group}: {topic}/{partition}/{offset} discarded by {controller}{reason}"),
+    told.Postponed: (
+        logging.INFO,
+        "{group}: {topic}/{partition}/{offset} postponed by {controller}, try {attempt}, {verdict}{reason}",
+    ),
+    told.StrategyFailed: (logging.ERROR, "{group}: the strategy for {topic}/{partition}/{offset} failed: {error}"),
     told.Failed: (
         logging.ERROR,
         (
