@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from threading import Lock
 from typing import Any, TypeVar, Unpack
 
 from karafka.config import Config, Settings
@@ -66,6 +66,8 @@ class App:
         )
         check(kafka, "App(kafka=…)")
         self.overrides: Settings = {}
+        self._producer: Producer | None = None
+        self._lock = Lock()
         self.events = Events()
         self.routes = Routes(self.config)
 
@@ -78,10 +80,16 @@ class App:
 
         return routed
 
-    @cached_property
+    @property
     def producer(self) -> Producer:
-        """A producer for the app's cluster, shared by all who ask; connects at the first send, closed by the server."""
-        return self.producer_for({})
+        """A producer for the app's cluster, shared by all who ask; connects at the first send, closed by the server.
+
+        Any thread.
+        """
+        with self._lock:
+            if self._producer is None:
+                self._producer = self.producer_for({})
+            return self._producer
 
     def kafka_for(self, group: Settings) -> Settings:
         """The client's settings for a group that adds `group` to the app's."""

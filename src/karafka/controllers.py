@@ -178,16 +178,32 @@ def hooks_of(controller: type) -> tuple[str, ...]:
 
 
 def payload_type(controller: type[AnyController]) -> Any:
-    """The type between the brackets of `Controller[…]`, or `Any`. A name in quotes is looked up in its module.
+    """The type between the brackets of `Controller[…]`, or `Any`; also through generic classes of the user's between.
 
-    Raises `ConfigError`, naming the class, for a name that is not there.
+    A name in quotes is looked up in the module of the class that names it. Raises `ConfigError`, naming the class, for
+    a name that is not there.
     """
-    for base in controller.__mro__:
-        for generic in getattr(base, "__orig_bases__", ()):
-            if get_origin(generic) in {Controller, BatchController}:
-                (of,) = get_args(generic)
-                return Any if isinstance(of, TypeVar) else _resolved(of, base)
-    return Any
+    found = _argument(controller)
+    return Any if found is None or isinstance(found[0], TypeVar) else _resolved(*found)
+
+
+def _argument(cls: Any) -> tuple[Any, type] | None:
+    """What stands for the payload's type in `cls`, and the class that says so; None for a plain `Controller`."""
+    for base in getattr(cls, "__orig_bases__", cls.__bases__):
+        origin = get_origin(base) or base
+        if not isinstance(origin, type) or not issubclass(origin, _Base):
+            continue
+        arguments = get_args(base)
+        if origin in {Controller, BatchController}:
+            return (arguments[0], cls) if arguments else None
+        inherited = _argument(origin)
+        if inherited is not None and isinstance(inherited[0], TypeVar) and arguments:
+            # A generic class between: its own parameter, as filled in here.
+            place = getattr(origin, "__parameters__", ()).index(inherited[0])
+            return arguments[place], cls
+        if inherited is not None:
+            return inherited
+    return None
 
 
 def _resolved(of: Any, base: type) -> Any:

@@ -1,0 +1,1 @@
+"""One perspective a file, and the collector of what they find."""
