@@ -8,7 +8,7 @@ that is given to the client as a callback can raise; what it has to say is kept 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol, TypeAlias
 
@@ -39,9 +39,10 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The broker's answer to a commit: for each place the code of its error, or None where it was confirmed."""
+    """The broker's answer to a commit: what was asked for each place, and the codes of those that it refused."""
 
-    results: Mapping[Place, str | None]
+    offsets: Mapping[Place, int]
+    errors: Mapping[Place, str] = field(default_factory=dict)
 
 
 News: TypeAlias = Trouble | Answer

@@ -18,6 +18,8 @@ from karafka.partition import Partition, State
 TIMEOUT = 10.0
 # After so many finished messages a commit does not wait for its interval.
 COUNT = 10_000
+# How often partitions that are done are looked at for markers of transactions that came behind.
+MARKERS = 5.0
 # With nothing left to do it need not wait for its interval, only not follow at each message's heel.
 IDLE_SHARE = 0.1
 
@@ -35,6 +37,9 @@ class Commits:
         self._wanted: dict[Partition, None] = {}
         self._flight: dict[Place, tuple[Partition, int]] = {}
         self._flown_at = now
+        # Committed, with nothing in hand: markers may still come.
+        self._done: dict[Partition, None] = {}
+        self._looked = now
 
     def want(self, partition: Partition, finished: int = 0) -> None:
         """`partition` has something to commit; `finished` messages more than before."""
@@ -44,6 +49,7 @@ class Commits:
     def forget(self, partition: Partition) -> None:
         """Not ours any more: an answer about it means nothing."""
         self._wanted.pop(partition, None)
+        self._done.pop(partition, None)
         if self._flight.get(partition.place, (None, 0))[0] is partition:
             del self._flight[partition.place]
 
@@ -70,20 +76,26 @@ class Commits:
             self._tell_failed(places, f"a commit was not answered within {TIMEOUT:g} s")
         if self._flight:
             return
+        if self._done and now - self._looked >= MARKERS:
+            self._looked = now
+            self._wanted |= dict.fromkeys(self._pass_markers(self._done))
         waited = now - self._last
         soon = idle and bool(self._wanted) and waited >= self._interval * IDLE_SHARE
         if waited >= self._interval or self._finished >= COUNT or soon:
+            self._pass_markers([one for one in self._wanted if one.committable is not None])
             self.send([*self._wanted, *busy], now)
 
     def send(self, partitions: Iterable[Partition], now: float) -> None:
-        """Ask for the finished prefix of each of `partitions`, which are ours in this turn, to be remembered."""
+        """Ask for the finished prefix of each of `partitions`, which are ours in this turn, to be remembered.
+
+        Safe inside a revocation too: there the client's position says nothing, it may count a message that the call
+        under way has taken and not delivered yet.
+        """
         self._last, self._finished = now, 0
-        flight: dict[Place, tuple[Partition, int]] = {}
-        for partition in partitions:
+        asked = [partition for partition in dict.fromkeys(partitions) if partition.state is not State.REVOKED]
+        for partition in asked:
             self._wanted.pop(partition, None)
-            if partition.state is not State.REVOKED and (position := partition.committable) is not None:
-                flight[partition.place] = (partition, position)
-        self._pass_markers(flight)
+        flight = {one.place: (one, position) for one in asked if (position := one.committable) is not None}
         if not flight:
             return
         self._flown_at = now
@@ -95,34 +107,36 @@ class Commits:
         else:
             self._flight |= flight
 
-    def _pass_markers(self, flight: dict[Place, tuple[Partition, int]]) -> None:
+    def _pass_markers(self, partitions: Iterable[Partition]) -> list[Partition]:
         """Behind the last message there may be markers of transactions, which nobody ever receives.
 
         With nothing in hand the client's position is past them; committing that leaves no lag that nobody can work off.
+        Returns the partitions whose finished prefix grew by it.
         """
-        idle = [place for place, (partition, _) in flight.items() if partition.count == 0 and partition.positioned]
-        if not idle:
-            return
-        for place, position in self._client.position(idle).items():
-            partition, finished = flight[place]
-            if position > finished:
-                partition.offsets.finish(position)
-                flight[place] = (partition, position)
+        idle = {one.place: one for one in partitions if one.count == 0 and one.positioned}
+        grown = []
+        for place, position in self._client.position(list(idle)).items() if idle else ():
+            if position > idle[place].offsets.finished:
+                idle[place].offsets.finish(position)
+                grown.append(idle[place])
+        return grown
 
     def answered(self, answer: Answer) -> None:
         """The broker's word: what it keeps is told; what it refused is still ours to commit, as far as is known."""
         kept: dict[tuple[str, int], int] = {}
         refused: dict[str, list[Place]] = {}
-        for place, code in answer.results.items():
-            partition, position = self._flight.pop(place, (None, 0))
-            if partition is None:
-                continue
-            if code is None:
-                partition.offsets.committed = position
-                kept[place] = position
-            else:
+        for place, offset in answer.offsets.items():
+            partition, position = self._flight.get(place, (None, offset))
+            if partition is None or position != offset:
+                continue  # given up, or to a commit before the one that flies: that one's answer is to come
+            del self._flight[place]
+            if place in answer.errors:
                 self._wanted[partition] = None
-                refused.setdefault(code, []).append(place)
+                refused.setdefault(answer.errors[place], []).append(place)
+            else:
+                partition.offsets.committed = position
+                self._done[partition] = None
+                kept[place] = position
         if kept:
             self._events.tell(Committed(group=self._group, offsets=kept))
         for code, places in refused.items():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from karafka.errors import ConfigError
-from karafka.policy import MIB, Backoff, Start
+from karafka.policy import MIB, Backoff, Start, number, whole
 
 Setting: TypeAlias = str | int | float | bool
 Settings: TypeAlias = Mapping[str, Setting]
@@ -25,12 +25,14 @@ OWNED: Mapping[str, str] = {
     "acks": "what the framework sends must be confirmed by all in-sync replicas; make a Producer of your own for less",
     "request.required.acks": "what the framework sends must be confirmed by all in-sync replicas",
     "enable.idempotence": "what the framework sends must not be doubled by a retry",
+    "delivery.report.only.error": "every message that is sent is confirmed; without reports nobody would know",
+    "transactional.id": "what the framework sends is not part of a transaction; make a Producer of your own for that",
     "on_commit": "listen to karafka.events.Committed",
     "stats_cb": "listen to events",
     "error_cb": "listen to karafka.events.ClientTroubled",
     "throttle_cb": "listen to events",
 }
-_SECRET = re.compile(r"password|secret|\.key\.pem|sasl\.jaas|token|oauthbearer\.config", re.IGNORECASE)
+_SECRET = re.compile(r"password|passphrase|secret|private|\.key\.pem|jaas|token|oauthbearer\.config", re.IGNORECASE)
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
@@ -63,11 +65,11 @@ class Config:
                 "App(kafka=…) has no 'bootstrap.servers': name at least one broker, "
                 'such as kafka={"bootstrap.servers": "localhost:9092"}'
             )
-        at_least("concurrency", self.concurrency, 1)
-        at_least("commit_interval", self.commit_interval, 0.01)
-        at_least("shutdown_timeout", self.shutdown_timeout, 0)
-        at_least("drain_timeout", self.drain_timeout, 0)
-        at_least("memory", self.memory, 8 * MIB)
+        whole("concurrency", self.concurrency, 1)
+        number("commit_interval", self.commit_interval, 0.01)
+        number("shutdown_timeout", self.shutdown_timeout, 0)
+        number("drain_timeout", self.drain_timeout, 0)
+        whole("memory", self.memory, 8 * MIB)
         check_start(self.start, "App(start=…)")
         if not isinstance(self.retry, Backoff | None):
             raise ConfigError(
@@ -110,11 +112,6 @@ def check_group(name: object, where: str) -> str:
 def check_start(start: object, where: str) -> None:
     if start not in {"earliest", "latest"}:
         raise ConfigError(f"{where} is {start!r}: 'earliest' or 'latest' is expected")
-
-
-def at_least(name: str, value: object, least: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
-        raise ConfigError(f"{name}={value!r}: a number of at least {least} is expected")
 
 
 def masked(kafka: Settings) -> dict[str, Setting]:

@@ -28,6 +28,7 @@ _librdkafka.addHandler(logging.NullHandler())
 # The client's own methods, unbound: called by `map` without Python between.
 _partition: Any = Message.partition
 _topic: Any = Message.topic
+_error: Any = Message.error
 
 # librdkafka's default is to answer questions for a minute; the listener's thread has other things to do.
 ANSWER_TIMEOUT = 5.0
@@ -90,7 +91,7 @@ def trouble(error: KafkaError, topic: str | None = None, place: Place | None = N
 
 def broker_error(error: KafkaException) -> BrokerError:
     said = error.args[0]
-    return BrokerError(f"{said.str()} ({said.name()})", retriable=bool(said.retriable()))
+    return BrokerError(f"{said.str()} ({said.name()})", retriable=trouble(said).effect is Effect.NEWS)
 
 
 def check(kafka: Settings, where: str) -> None:
@@ -146,16 +147,12 @@ class ConfluentConsumer:
         )
 
     def fetch(self, limit: int, timeout: float) -> list[tuple[Place, list[Record]]]:
-        # `consume(n, t)` waits for all n or all of t: so the first alone is waited for.
-        client = self._client
+        # Whatever cuts this short, wherever, takes messages with it that the client counts as delivered.
         try:
-            messages = client.consume(limit, 0)
-            if not messages and timeout > 0:
-                first = client.poll(timeout)
-                if first is None:
-                    return []
-                messages = client.consume(limit - 1, 0) if limit > 1 else []
-                messages.insert(0, first)
+            messages = self._consume(limit, timeout)
+            if any(map(_error, messages)):
+                messages = self._without_errors(messages)
+            return self._by_place(cast("list[Record]", messages))
         except (KeyboardInterrupt, SystemExit):
             self._slipped = True
             raise
@@ -163,11 +160,16 @@ class ConfluentConsumer:
             self._slipped = True
             self._news.append(Trouble("_FAIL", "a call to the client was cut short; all is read again", Effect.NEWS))
             return []
-        if not messages:
+
+    def _consume(self, limit: int, timeout: float) -> list[Message]:
+        # `consume(n, t)` waits for all n or all of t: so the first alone is waited for.
+        messages = self._client.consume(limit, 0)
+        if messages or timeout <= 0:
+            return messages
+        first = self._client.poll(timeout)
+        if first is None:
             return []
-        if any(map(Message.error, messages)):
-            messages = self._without_errors(messages)
-        return self._by_place(cast("list[Record]", messages))
+        return [first, *self._client.consume(limit - 1, 0)] if limit > 1 else [first]
 
     def news(self) -> list[News]:
         said, self._news = self._news, []
@@ -215,7 +217,8 @@ class ConfluentConsumer:
             raise broker_error(error) from error
         for one in answers:
             if one.error is not None:
-                raise BrokerError(f"{one.topic}/{one.partition}: {one.error.str()}", retriable=True)
+                retriable = trouble(one.error).effect in {Effect.NEWS, Effect.MISSING}
+                raise BrokerError(f"{one.topic}/{one.partition}: {one.error.str()}", retriable=retriable)
         return answers
 
     # ── moving ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -296,11 +299,12 @@ class ConfluentConsumer:
             self._ended(error)
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        results: dict[Place, str | None] = {}
-        for one in partitions:
-            failed = one.error if one.error is not None else error
-            results[_place(one)] = failed.name() if failed is not None else None
-        self._news.append(Answer(results))
+        offsets = {_place(one): one.offset for one in partitions}
+        errors = {_place(one): one.error.name() for one in partitions if one.error is not None}
+        if error is not None and not errors:
+            # The commit as a whole was refused; otherwise `error` only repeats that of one of them.
+            errors = dict.fromkeys(offsets, error.name())
+        self._news.append(Answer(offsets, errors))
 
     def _on_error(self, error: KafkaError) -> None:
         self._news.append(trouble(error))

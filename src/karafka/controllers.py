@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from inspect import Parameter, iscoroutinefunction, signature
+from inspect import Parameter, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from types import new_class
-from typing import Any, ClassVar, Generic, NoReturn, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Generic, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from karafka.errors import ConfigError
 from karafka.events import Events
@@ -50,7 +50,7 @@ class Context:
 
     group: str
     parse: Parse
-    decode: Parse
+    decode: Parse | None
     events: Events
     app: Any
 
@@ -58,8 +58,8 @@ class Context:
 class _Base:
     """What both kinds of controller have. The fields of the engine's live in slots, users' in their own dict."""
 
-    __slots__ = ("__weakref__",)
-    _context: ClassVar[Context]
+    __slots__ = ("__weakref__", "_context")
+    _context: Context
 
     @classmethod
     def setup(cls, app: Any) -> None:
@@ -146,25 +146,32 @@ def check_controller(controller: object) -> type[AnyController]:
         raise ConfigError(
             f"{controller!r} cannot be routed to: a subclass of Controller or BatchController is expected"
         )
-    name = controller.__qualname__
-    if controller.perform in {Controller.perform, BatchController.perform}:
+    name, perform = controller.__qualname__, controller.perform
+    if perform in {Controller.perform, BatchController.perform}:
         raise ConfigError(f"{name} has no perform: write `def perform(self) -> None` (or async def) with its logic")
-    if controller.__init__ is not object.__init__ and _wants_arguments(controller):
+    if not callable(perform):
+        raise ConfigError(f"{name}.perform is {perform!r}: write `def perform(self) -> None` (or async def)")
+    if isgeneratorfunction(perform) or isasyncgenfunction(perform):
+        raise ConfigError(f"{name}.perform has a yield, so that calling it would do nothing: take the yield out")
+    if _wanted(perform) > 1:
+        raise ConfigError(f"{name}.perform wants arguments: it gets none but self; the payload is self.params")
+    if controller.__init__ is not object.__init__ and _wanted(controller):
         raise ConfigError(
             f"{name}.__init__ wants arguments, but the engine makes a controller for each message without any: "
             "prepare what is shared in the class method setup(cls, app)"
         )
-    if not iscoroutinefunction(controller.perform):
+    if not iscoroutinefunction(perform):
         for hook in hooks_of(controller):
             if iscoroutinefunction(getattr(controller, hook)):
                 raise ConfigError(f"{name}.{hook} is async, but its perform is not: make both async, or neither")
     return controller
 
 
-def _wants_arguments(controller: type) -> bool:
-    parameters = list(signature(controller).parameters.values())
+def _wanted(function: Callable[..., Any]) -> int:
+    """How many arguments `function` cannot do without."""
     optional = {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}
-    return any(one.default is Parameter.empty and one.kind not in optional for one in parameters)
+    wanted = signature(function).parameters.values()
+    return sum(one.default is Parameter.empty and one.kind not in optional for one in wanted)
 
 
 def hooks_of(controller: type) -> tuple[str, ...]:
@@ -189,12 +196,15 @@ def payload_type(controller: type[AnyController]) -> Any:
 
 def _argument(cls: Any) -> tuple[Any, type] | None:
     """What stands for the payload's type in `cls`, and the class that says so; None for a plain `Controller`."""
-    for base in getattr(cls, "__orig_bases__", cls.__bases__):
+    bases = vars(cls).get("__orig_bases__", cls.__bases__)
+    # What a class says itself comes before what it inherits.
+    kinds: tuple[Any, ...] = (Controller, BatchController)
+    for base in sorted(bases, key=lambda one: get_origin(one) not in kinds):
         origin = get_origin(base) or base
         if not isinstance(origin, type) or not issubclass(origin, _Base):
             continue
         arguments = get_args(base)
-        if origin in {Controller, BatchController}:
+        if origin in kinds:
             return (arguments[0], cls) if arguments else None
         inherited = _argument(origin)
         if inherited is not None and isinstance(inherited[0], TypeVar) and arguments:
@@ -207,26 +217,36 @@ def _argument(cls: Any) -> tuple[Any, type] | None:
 
 
 def _resolved(of: Any, base: type) -> Any:
-    name = of if isinstance(of, str) else getattr(of, "__forward_arg__", None)
-    if name is None:
-        return of
+    """`of` with the names in quotes looked up in the module of `base`."""
+    if of is None:
+        return None
+    holder = type("Holder", (), {"__annotations__": {"of": of}})
     try:
-        # The user's own annotation, in the user's own module: what typing.get_type_hints does too.
-        return eval(name, vars(sys.modules[base.__module__]))  # noqa: S307
+        return get_type_hints(holder, globalns=vars(sys.modules[base.__module__]), include_extras=True)["of"]
     except Exception as error:  # noqa: BLE001 - the user's expression: whatever it raises is told as such
+        name = getattr(of, "__forward_arg__", of)
         raise ConfigError(
             f"{base.__qualname__} is a Controller[{name!r}], but {name!r} is not found: {error}"
         ) from None
 
 
-def bound(controller: type[AnyController], context: Context, *, ahead: bool = False) -> type[Any]:
-    """`controller` for one route: a subclass that carries the route's context, so that no instance has to.
+def ahead_of(controller: type[AnyController], context: Context) -> type[Any] | None:
+    """`controller` for a handler that parses ahead: a subclass with the route's context, and a slot for `params`.
 
-    With `ahead`, `params` is a plain slot which the handler fills: reading it costs what an attribute costs.
+    Reading `params` then costs what an attribute costs. None where that would not be the same: the class has a
+    `params` of its own, or something to say about its subclasses.
     """
-    space: dict[str, Any] = {"_context": context, "__module__": controller.__module__}
-    if ahead:
-        space |= {"__slots__": ("params",), "_parsed_ahead": True}
-    made = new_class(controller.__name__, (controller,), exec_body=lambda body: body.update(space))
-    made.__qualname__ = controller.__qualname__
-    return made
+    if controller.params is not Controller.params or _func(controller) is not _func(Controller):
+        return None
+    space = {
+        "__slots__": ("params",),
+        "__module__": controller.__module__,
+        "__qualname__": controller.__qualname__,
+        "_context": context,
+        "_parsed_ahead": True,
+    }
+    return new_class(controller.__name__, (controller,), exec_body=lambda body: body.update(space))
+
+
+def _func(controller: type[Any]) -> Any:
+    return getattr(controller.__init_subclass__, "__func__", None)

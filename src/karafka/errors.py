@@ -29,3 +29,11 @@ class MessageError(Error):
 
 class ParseError(MessageError):
     """A payload that its parser refused, or that is not of the controller's type. Trying again cannot help."""
+
+
+def words(error: BaseException) -> str:
+    """The text of an exception of somebody else's, whose `__str__` may itself raise."""
+    try:
+        return str(error)
+    except Exception as raised:  # noqa: BLE001 - it is theirs
+        return f"(its text cannot be had: {type(raised).__name__})"

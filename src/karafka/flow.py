@@ -29,19 +29,13 @@ class Flow:
         self._holding: dict[Partition, None] = {}
         self._paused: dict[Partition, None] = {}
         self._over = False
-        # As measured: bytes and seconds of a message.
+        # As measured: bytes of a message.
         self._mean = 0.0
-        self._pace: float | None = None
 
     def received(self, partition: Partition, count: int, size: int) -> None:
         """`count` messages of `size` bytes in all came for `partition`."""
         self._holding[partition] = None
         self._mean = size / count
-
-    def performed(self, count: int, elapsed: float) -> None:
-        """`count` messages took a worker `elapsed` seconds."""
-        pace = elapsed / count
-        self._pace = pace if self._pace is None else 0.8 * self._pace + 0.2 * pace
 
     def limit(self) -> int:
         """How many messages to ask for: few when they are large."""
@@ -50,12 +44,19 @@ class Flow:
         return max(1, int(self._memory / 8 / self._mean))
 
     def enough(self, busy: Collection[Partition]) -> bool:
-        """Whether `busy` partitions hold enough that is done in a moment: fetching more would only fill memory."""
-        if self._pace is None or not busy:
-            return False
-        count = sum(partition.count for partition in busy)
-        full = count >= 2 * FETCH or sum(partition.size for partition in busy) >= self._memory / 2
-        return full and count * self._pace <= RUN_TIME
+        """Whether `busy` partitions hold enough that is done in a moment: fetching more would only fill memory.
+
+        Each is judged by its own pace: one that takes long must not stop the polling.
+        """
+        count = size = 0
+        load = 0.0
+        for partition in busy:
+            if partition.pace is None:
+                return False
+            count += partition.count
+            size += partition.size
+            load += partition.load
+        return load <= RUN_TIME and (count >= 2 * FETCH or size >= self._memory / 2)
 
     def check(self, partition: Partition) -> None:
         """`partition` changed: pause it if it holds enough for a while, fetch it again when there is room."""
@@ -70,16 +71,24 @@ class Flow:
         held = sum(partition.size for partition in self._holding)
         if held > self._memory:
             self._over = True
+            # Those that are paused already shrink by themselves; of the others as many as it takes, the largest first.
+            left = held - sum(partition.size for partition in self._paused)
             for partition in sorted(self._holding, key=lambda one: one.size, reverse=True):
+                if left <= self._memory:
+                    break
                 if not partition.paused:
                     self._pause(partition)
-                held -= partition.size
-                if held <= self._memory:
-                    break
+                    left -= partition.size
         elif self._over and held <= self._memory / 2:
             self._over = False
-            for partition in [one for one in self._paused if one.drained]:
-                self._resume(partition)
+        if self._over:
+            # Whoever holds far less than its share goes on, however long the others take over theirs.
+            fair = self._memory / 2 / max(1, len(self._holding))
+            ready = [one for one in self._paused if one.drained and one.size <= fair / 2]
+        else:
+            ready = [one for one in self._paused if one.drained]
+        for partition in ready:
+            self._resume(partition)
 
     def forget(self, partition: Partition) -> None:
         """Not ours any more."""

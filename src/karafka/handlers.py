@@ -5,18 +5,21 @@ and keeps `run.finished`. What it raises, the worker turns into an outcome: the 
 that is not finished. Which handler a route has is decided once, here, and never by an `if` per message.
 """
 
+# ruff: noqa: SLF001 - the slots of a controller are the engine's own
+
 from __future__ import annotations
 
 import dis
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable
-from inspect import iscoroutinefunction
+from inspect import isasyncgen, isawaitable, iscoroutine, iscoroutinefunction, isgenerator
 from operator import methodcaller
 from typing import Any, TypeAlias
 
-from karafka.controllers import Abort, AnyController, BatchController, Context, Discard, bound, hooks_of
+from karafka.controllers import Abort, AnyController, BatchController, Context, Discard, ahead_of, hooks_of
 from karafka.events import Aborted, Discarded
 from karafka.messages import Batch, Record, Run
+from karafka.policy import Asked
 
 SyncHandler: TypeAlias = Callable[[Run], None]
 AsyncHandler: TypeAlias = Callable[[Run], Awaitable[None]]
@@ -30,13 +33,15 @@ def handler_for(controller: type[AnyController], context: Context) -> Handler:
     hooks = hooks_of(controller)
     asynchronous = iscoroutinefunction(controller.perform)
     if issubclass(controller, BatchController):
-        batches = Batches(bound(controller, context), hooks, context)
+        batches = Batches(controller, hooks, context)
         return batches.perform_async if asynchronous else batches.perform
-    each = Each(bound(controller, context), hooks, context)
+    each = Each(controller, hooks, context)
     if asynchronous:
         return each.perform_async
-    if not hooks and touches_params_first(controller.perform):
-        return Ahead(bound(controller, context, ahead=True), each).perform
+    if not hooks and context.decode is not None and touches_params_first(controller.perform):
+        ahead = ahead_of(controller, context)
+        if ahead is not None:
+            return Ahead(ahead, context.decode, each).perform
     return each.perform
 
 
@@ -44,7 +49,7 @@ class Each:
     """One controller for each message. Several workers at once, each with a run of its own."""
 
     def __init__(self, controller: type[Any], hooks: tuple[str, ...], context: Context) -> None:
-        self.context = context
+        self._context = context
         self._controller = controller
         self._hooks = hooks
 
@@ -57,18 +62,8 @@ class Each:
     async def perform_async(self, run: Run) -> None:
         attempt = run.attempt
         for record in run:
-            controller = self._made(record, attempt)
+            await self.one_async(record, attempt)
             attempt = 1
-            try:
-                for hook in self._hooks:
-                    answer = getattr(controller, hook)()
-                    if answer is not None:
-                        await answer
-                await controller.perform()
-            except Abort as abort:
-                self.aborted(record, abort)
-            else:
-                _raise_swallowed(controller)
 
     def one(self, record: Record, attempt: int) -> None:
         """Hooks and `perform` for one message. Returns when it is finished, raises when it is not."""
@@ -76,20 +71,48 @@ class Each:
         try:
             for hook in self._hooks:
                 getattr(controller, hook)()
-            controller.perform()
-        except Abort as abort:
-            self.aborted(record, abort)
+            if (answer := controller.perform()) is not None:
+                refuse_unperformed(answer)
+        except Exception as error:  # noqa: BLE001 - raised again, unless it is a way to finish
+            self._judged(controller, error)
+        else:
+            _raise_swallowed(controller)
+
+    async def one_async(self, record: Record, attempt: int) -> None:
+        """The same on the event loop."""
+        controller = self._made(record, attempt)
+        try:
+            for hook in self._hooks:
+                answer = getattr(controller, hook)()
+                if isawaitable(answer):
+                    await answer
+            await controller.perform()
+        except Exception as error:  # noqa: BLE001 - raised again, unless it is a way to finish
+            self._judged(controller, error)
         else:
             _raise_swallowed(controller)
 
     def aborted(self, record: Record, abort: Abort) -> None:
-        _tell_aborted(self.context, self._controller, record, abort)
+        _tell_aborted(self._context, self._controller, record, abort)
+
+    def _judged(self, controller: Any, error: Exception) -> None:
+        """Return where the message is finished all the same; raise what it is to be judged by otherwise."""
+        if isinstance(error, Abort):
+            self.aborted(controller._record, error)
+            return
+        message = controller._message
+        unparsed = message.error if message is not None else None
+        # Whatever name user code gave it: what could not be parsed never will be. What it asks for, it gets.
+        if unparsed is None or unparsed is error or isinstance(error, Asked):
+            raise error
+        raise unparsed from error
 
     def _made(self, record: Record, attempt: int) -> Any:
         controller = self._controller()
-        controller._record = record  # noqa: SLF001 - the engine's own slots
-        controller._attempt = attempt  # noqa: SLF001
-        controller._message = None  # noqa: SLF001
+        controller._context = self._context
+        controller._record = record
+        controller._attempt = attempt
+        controller._message = None
         return controller
 
 
@@ -100,15 +123,16 @@ class Ahead:
     parser refuses goes the careful way, through `Each`, where the error is raised at touch.
     """
 
-    def __init__(self, controller: type[Any], each: Each) -> None:
+    def __init__(self, controller: type[Any], decode: Callable[[Any], Any], each: Each) -> None:
         self._controller = controller
+        self._decode = decode
         self._each = each
 
     def perform(self, run: Run) -> None:
         if run.attempt > 1 or not run.records:
             self._each.perform(run)
             return
-        each, made, decode = self._each, self._controller, self._each.context.decode
+        each, made, decode = self._each, self._controller, self._decode
         value: Any = type(run.records[0]).value  # the record's own method, unbound: called by `map` without Python
         walk, ahead = run.walk(), iter(run.live())
         record = last = None
@@ -117,22 +141,22 @@ class Ahead:
                 try:
                     for record, params in zip(walk, map(decode, map(value, ahead)), strict=False):
                         controller = made()
-                        controller._record = record  # noqa: SLF001 - the engine's own slots
+                        controller._record = record
                         controller.params = params
-                        controller.perform()
+                        if (answer := controller.perform()) is not None:
+                            refuse_unperformed(answer)
                         last = record
-                except Abort as abort:
-                    assert record is not None  # noqa: S101 - only perform raises it
-                    each.aborted(record, abort)
-                    last = record
-                except Exception:
+                except Exception as error:
                     if record is not last:
-                        raise
-                    # The parser refused the message after `last`: both iterators have passed it.
-                    if run.halted:
-                        return
-                    record = run.records[_after(last, run.records)]
-                    each.one(record, 1)
+                        if not isinstance(error, Abort) or record is None:
+                            raise
+                        each.aborted(record, error)
+                    else:
+                        # The parser refused the message after `last`: both iterators have passed it.
+                        if run.halted:
+                            return
+                        record = run.records[_after(last, run.records)]
+                        each.one(record, 1)
                     last = record
                 else:
                     return
@@ -155,7 +179,8 @@ class Batches:
         try:
             for hook in self._hooks:
                 getattr(controller, hook)()
-            controller.perform()
+            if (answer := controller.perform()) is not None:
+                refuse_unperformed(answer)
         except Abort as abort:
             _tell_aborted(self._context, self._controller, run.records[0], abort)
         else:
@@ -169,7 +194,7 @@ class Batches:
         try:
             for hook in self._hooks:
                 answer = getattr(controller, hook)()
-                if answer is not None:
+                if isawaitable(answer):
                     await answer
             await controller.perform()
         except Abort as abort:
@@ -180,12 +205,17 @@ class Batches:
 
     def _made(self, run: Run) -> Any:
         controller = self._controller()
+        controller._context = self._context
         controller.messages = Batch(run.records, self._context.parse, self._context.group, run.attempt)
         return controller
 
 
+# What may stand before `self.params` without a chance that it is not reached, or that something else happens first.
+_HARMLESS = ("RESUME", "NOP", "CACHE", "PUSH_NULL", "COPY_FREE_VARS", "MAKE_CELL", "EXTENDED_ARG", "LOAD_")
+
+
 def touches_params_first(perform: Callable[..., Any]) -> bool:
-    """Whether `self.params` is read before anything in `perform` can branch, call or raise otherwise.
+    """Whether `self.params` is read before anything in `perform` can branch or call.
 
     Then parsing ahead parses exactly what would have been parsed. Read from the bytecode; where it is not plain,
     the answer is no, and payloads are parsed at touch.
@@ -195,15 +225,24 @@ def touches_params_first(perform: Callable[..., Any]) -> bool:
         return False
     myself, before = code.co_varnames[0], None
     for instruction in dis.get_instructions(perform):
-        if instruction.opcode in dis.hasjrel or instruction.opcode in dis.hasjabs:
-            return False
         name = instruction.opname
-        if name.startswith(("CALL", "PRECALL", "RETURN", "RAISE", "YIELD", "IMPORT", "STORE_SUBSCR", "STORE_ATTR")):
+        if not name.startswith(_HARMLESS):
             return False
         if name.startswith("LOAD_ATTR") and instruction.argval == "params":
             return bool(before == myself)
         before = instruction.argval if name.startswith("LOAD_FAST") else None
     return False
+
+
+def refuse_unperformed(answer: Any) -> None:
+    """`perform` gave something back: what must be awaited or walked to happen has not happened."""
+    if isawaitable(answer) or isgenerator(answer) or isasyncgen(answer):
+        kind = type(answer).__name__
+        if iscoroutine(answer):
+            answer.close()
+        raise TypeError(
+            f"perform gave a {kind} back, so nothing was performed: is it an async def behind a decorator that is not?"
+        )
 
 
 def _after(last: Record | None, records: list[Record]) -> int:
@@ -217,7 +256,7 @@ def _after(last: Record | None, records: list[Record]) -> int:
 
 def _raise_swallowed(controller: Any) -> None:
     """A parse error stays with its message: where user code swallowed it, the message is judged by it all the same."""
-    message = controller._message  # noqa: SLF001
+    message = controller._message
     if message is not None and message.error is not None:
         raise message.error
 

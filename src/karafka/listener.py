@@ -23,10 +23,10 @@ from karafka import events as told
 from karafka.client import Answer, Consumer, Effect, Topics, Trouble
 from karafka.clock import Clock
 from karafka.commits import Commits
-from karafka.errors import BrokerError
+from karafka.errors import BrokerError, words
 from karafka.events import Events
 from karafka.flow import Flow
-from karafka.jobs import Handler, Lane, Outcome, Pool
+from karafka.jobs import Handler, Job, Lane, Outcome, Pool
 from karafka.lifecycle import Lifecycle, Phase
 from karafka.messages import Header, Place, Record
 from karafka.partition import RUN_TIME, Partition, Setback, State, measure
@@ -40,6 +40,8 @@ T = TypeVar("T")
 PATIENCE = 0.005
 # With none out, how long one wait for the broker lasts at most: how late a stop may be.
 IDLE = 0.1
+# How long to wait before a question that was not answered is asked again.
+ASK_AGAIN = 0.2
 # How long the last commit of a stop is waited for.
 LAST_COMMIT = 5.0
 # How long leaving the group may take: it may wait for a broker that is away.
@@ -144,6 +146,12 @@ class Listener:
         self._revoked_now: set[Place] = set()
         self._assigned_now: set[Place] = set()
         self._troubled: dict[str, float] = {}
+        # Whether anything came back in the last turn.
+        self._moved = False
+        # Places whose position is said not to be in the log any more.
+        self._misplaced: dict[Place, int] = {}
+        # Jobs that run on though their assignment has ended: the next one of that place begins when they are back.
+        self._void: dict[Place, set[Job]] = {}
         self._closing = False
         self._stop_by = float("inf")
         #: After the end: what still ran when the time-out passed, in words.
@@ -193,11 +201,12 @@ class Listener:
         """One turn. It waits for what can happen: for outcomes while work is out, for the broker when none is."""
         self._revoked_now.clear()
         self._assigned_now.clear()
-        enough = self._flow.enough(self._busy)
+        # Not twice without an outcome between: what was expected in a moment may take an hour.
+        enough = self._moved and self._flow.enough(self._busy)
         if not enough:
             self._receive(self._patience(self._clock.monotonic()))
         out = bool(self._busy or self._burying)
-        self._settle(wait=0.0 if self._changed or not out else RUN_TIME if enough else PATIENCE)
+        self._moved = self._settle(wait=0.0 if self._changed or not out else RUN_TIME if enough else PATIENCE)
         now = self._clock.monotonic()
         self._wake(now)
         self._dispatch(now)
@@ -224,15 +233,18 @@ class Listener:
                 owned.positioned = False
             self._client.seek({place: one.received for place, one in self._partitions.items()})
             return
-        if not batches:
-            return
         now = self._clock.monotonic()
         for place, records in batches:
             partition = self._partitions.get(place)
             if partition is not None:
                 self._take_in(partition, records, now)
-        if self._troubled:
+        if batches and self._troubled:
             self._recovered(now)
+        while self._misplaced:
+            # After what the same call brought: that was read before the log ended there.
+            place, wanted = self._misplaced.popitem()
+            if place in self._partitions:
+                self._place_anew(place, wanted)
 
     def _take_in(self, partition: Partition, records: list[Record], now: float) -> None:
         place = partition.place
@@ -256,7 +268,7 @@ class Listener:
             match one:
                 case Answer():
                     self._commits.answered(one)
-                    if self._troubled and not all(one.results.values()):
+                    if self._troubled and len(one.errors) < len(one.offsets):
                         self._recovered(self._clock.monotonic())
                 case Trouble():
                     self._trouble(one)
@@ -275,7 +287,7 @@ class Listener:
                     self._topics.miss(one.topic)
             case Effect.OUT_OF_RANGE:
                 if one.place is not None and one.place in self._partitions:
-                    self._place_anew(one.place)
+                    self._misplaced[one.place] = self._partitions[one.place].received
             case Effect.LOST:
                 # What was assigned within the same call is the new assignment, not the one that was lost.
                 self._lose([place for place in self._partitions if place not in self._assigned_now], one.text)
@@ -290,43 +302,57 @@ class Listener:
         self._troubled.clear()
         self._events.tell(told.ClientRecovered(group=self.group, waited=waited))
 
-    def _place_anew(self, place: Place) -> None:
-        """A position that is not in the log any more: go on at the first message kept, and say what was missed."""
-        old = self._partitions[place]
+    def _place_anew(self, place: Place, wanted: int) -> None:
+        """The client cannot read on at `wanted`: said with the numbers where messages were missed, never a silent jump.
+
+        What is in hand was received, and is performed. Of a log that was deleted up to behind us, go on at the first
+        message kept. Of one that ends before us (cut off, or made anew) nothing in hand is there any more: begin again.
+        """
+        partition = self._partitions[place]
         low, high = self._insistently(lambda: self._client.bounds([place], TIMEOUT))[place]
-        self._forget(old)
-        self._begin(place, Begin(low, old.offsets.committed, (old.received, low, high)))
-        self._client.seek({place: low})
+        partition.positioned = False
+        if wanted < low:
+            self._tell_out_of_range(place, wanted, low, high, low)
+            partition.received = max(low, partition.received)
+        elif wanted > high:
+            self._drain([partition], self._clock.monotonic() + self._bounds.drain_timeout)
+            self._forget(partition)
+            self._begin(place, Begin(low, partition.offsets.committed, (wanted, low, high)))
+            self._client.resume([place])
+        self._client.seek({place: self._partitions[place].received})
 
     # ── settling ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _settle(self, wait: float) -> None:
-        """Take in what came back; waits up to `wait` seconds for the first."""
+    def _settle(self, wait: float) -> bool:
+        """Take in what came back; waits up to `wait` seconds for the first. Whether there was anything."""
         inbox = self._inbox
         try:
             one = inbox.get(timeout=wait) if wait > 0 else inbox.get_nowait()
-            while True:
-                match one:
-                    case Outcome():
-                        self._settle_outcome(one)
-                    case Interred():
-                        self._settle_burial(one)
-                    case Names():
-                        self._topics.know(one.topics, self._client, self)
-                    case _:
-                        assert_never(one)
-                one = inbox.get_nowait()
         except Empty:
-            pass
+            return False
+        while True:
+            match one:
+                case Outcome():
+                    self._settle_outcome(one)
+                case Interred():
+                    self._settle_burial(one)
+                case Names():
+                    self._topics.know(one.topics, self._client, self)
+                case _:
+                    assert_never(one)
+            try:
+                one = inbox.get_nowait()
+            except Empty:
+                return True
 
     def _settle_outcome(self, outcome: Outcome) -> None:
         partition: Partition = outcome.job.ticket
         if outcome.job not in partition.out:
+            self._returned_void(partition.place, outcome.job)
             return  # revoked meanwhile: the next owner runs it again
         setback = partition.settle(outcome)
         self._mark(partition)
         if finished := outcome.job.run.finished:
-            self._flow.performed(finished, outcome.elapsed)
             self._commits.want(partition, finished)
             if self._events.wants(told.Performed):
                 position = partition.offsets.finished
@@ -337,6 +363,18 @@ class Listener:
                 )
         if setback is not None:
             self._judge(partition, setback)
+
+    def _returned_void(self, place: Place, job: Job) -> None:
+        """A job of an assignment that has ended is back: the one that waits for it may begin."""
+        void = self._void.get(place, set())
+        void.discard(job)
+        if (
+            not void
+            and self._void.pop(place, None) is not None
+            and (waiting := self._partitions.get(place)) is not None
+        ):
+            waiting.open()
+            self._changed[waiting] = None
 
     def _mark(self, partition: Partition) -> None:
         """`partition` changed: it is looked at in this turn, and is busy as long as jobs of it are out."""
@@ -364,6 +402,7 @@ class Listener:
             case Skip():
                 partition.skip()
                 self._commits.want(partition, 1)
+                self._tell_discarded(partition, setback)
             case Hold():
                 partition.hold()
             case End(status):
@@ -380,7 +419,7 @@ class Listener:
         try:
             verdict: Any = judge(policy, error, attempt, alone=setback.alone, chance=chance)
         except Exception as raised:  # noqa: BLE001 - the user's strategy may raise anything
-            said = f"{type(raised).__name__}: {raised}"
+            said = f"{type(raised).__name__}: {words(raised)}"
         else:
             if isinstance(verdict, Retry | Split | Bury | Skip | Hold | End):
                 return verdict
@@ -483,8 +522,7 @@ class Listener:
         self._revoked_now.update(places)
         mine = [self._partitions[place] for place in places if place in self._partitions]
         now = self._clock.monotonic()
-        # At the end all was waited for already, and for longer.
-        waited = self._drain(mine, now if self._closing else now + self._bounds.drain_timeout)
+        waited = self._drain(mine, min(now + self._bounds.drain_timeout, self._stop_by))
         self._commits.send(mine, self._clock.monotonic())
         positions: dict[tuple[str, int], int] = {one.place: one.in_progress for one in mine}
         for partition in mine:
@@ -498,7 +536,6 @@ class Listener:
     def _lose(self, places: Iterable[Place], reason: str) -> None:
         gone = [self._partitions[place] for place in places if place in self._partitions]
         for partition in gone:
-            partition.leave()
             self._forget(partition)
         if gone:
             self._events.tell(told.Lost(group=self.group, places=tuple(one.place for one in gone), error=reason))
@@ -530,19 +567,17 @@ class Listener:
     def _begin(self, place: Place, begin: Begin) -> None:
         """A new assignment of `place`."""
         if begin.missed is not None:
-            wanted, low, high = begin.missed
-            said = (
-                f"offset {wanted} is not in the log, which holds {low} up to before {high}: going on at {begin.offset}"
-            )
-            event = told.OutOfRange(
-                **self._where(place), wanted=wanted, low=low, high=high, resumed=begin.offset, error=said
-            )
-            self._events.tell(event)
+            self._tell_out_of_range(place, *begin.missed, begin.offset)
         partition = self._partitions[place] = self._made(place, begin)
         if partition.committable is not None:
             self._commits.want(partition)
+        if place in self._void:
+            partition.hold()
 
     def _forget(self, partition: Partition) -> None:
+        partition.leave()
+        if partition.out:
+            self._void.setdefault(partition.place, set()).update(partition.out)
         partition.revoke()
         self._commits.forget(partition)
         self._flow.forget(partition)
@@ -567,17 +602,39 @@ class Listener:
 
     def _insistently(self, question: Callable[[], T]) -> T:
         """Ask the broker again until it answers, or a stop comes: without an answer no partition can begin."""
+        asked = 0
         while True:
             try:
                 return question()
             except BrokerError as error:
-                if self._lifecycle.stopping or not error.retriable:
+                if not error.retriable:
+                    raise
+                if not asked:
+                    said = f"the broker does not say where partitions begin: {error}; it is asked again"
+                    self._events.tell(told.ClientTroubled(group=self.group, code="NO_ANSWER", error=said))
+                    self._troubled.setdefault("NO_ANSWER", self._clock.monotonic())
+                asked += 1
+                if self._lifecycle.wait(Phase.STOPPING, ASK_AGAIN):
                     raise
 
     # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _where(self, place: Place) -> dict[str, Any]:
         return {"group": self.group, "topic": place.topic, "partition": place.partition}
+
+    def _tell_out_of_range(self, place: Place, wanted: int, low: int, high: int, resumed: int) -> None:
+        said = f"offset {wanted} is not in the log, which holds {low} up to before {high}: going on at {resumed}"
+        self._events.tell(
+            told.OutOfRange(**self._where(place), wanted=wanted, low=low, high=high, resumed=resumed, error=said)
+        )
+
+    def _tell_discarded(self, partition: Partition, setback: Setback) -> None:
+        work = self._work(partition.place.topic)
+        offset, reason = setback.record.offset() or 0, f"the strategy gave it up after try {setback.attempt}"
+        controller = work.controller if work is not None else ""
+        self._events.tell(
+            told.Discarded(**self._where(partition.place), offset=offset, controller=controller, reason=reason)
+        )
 
     def _tell_setback(self, partition: Partition, setback: Setback, verdict: str) -> None:
         record, error, attempt = setback.record, setback.error, setback.attempt
@@ -600,7 +657,7 @@ class Listener:
                 attempt=attempt,
                 controller=controller,
                 kind=type(error).__name__,
-                error=str(error),
+                error=words(error),
                 traceback="".join(traceback.format_exception(error)),
                 verdict=verdict,
             )

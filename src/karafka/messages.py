@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from operator import length_hint
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, overload
 
-from karafka.errors import ParseError
+from karafka.errors import ParseError, words
 
 T = TypeVar("T")
 Parse = Callable[[bytes | None], Any]
@@ -116,6 +116,10 @@ class Message(Generic[T]):
         payload: T = self._payload
         return payload
 
+    def take(self, payload: Any) -> None:
+        """The payload, parsed already: parsed once, however it is reached."""
+        self._payload = payload
+
     @property
     def error(self) -> ParseError | None:
         """Why the payload could not be parsed, once that was tried; None otherwise."""
@@ -130,7 +134,7 @@ def refused(record: Record, error: Exception) -> ParseError:
     if isinstance(error, ParseError):
         return error
     where = f"{record.topic()}/{record.partition()}/{record.offset()}"
-    return ParseError(f"the payload of {where} cannot be parsed: {type(error).__name__}: {error}")
+    return ParseError(f"the payload of {where} cannot be parsed: {type(error).__name__}: {words(error)}")
 
 
 class Batch(Sequence[Message[T]]):
@@ -152,7 +156,8 @@ class Batch(Sequence[Message[T]]):
         if self._payloads is None:
             if self._messages is None:
                 try:
-                    self._payloads = list(map(self._parse, [record.value() for record in self._records]))
+                    # No `map`: a StopIteration that a parser leaks must not end the list.
+                    self._payloads = [self._parse(record.value()) for record in self._records]
                 except Exception:  # noqa: BLE001 - parsed again below, one by one: that names the culprit
                     self._payloads = None
             if self._payloads is None:
@@ -184,6 +189,9 @@ class Batch(Sequence[Message[T]]):
         if self._messages is None:
             attempt, parse, group = self._attempt, self._parse, self._group
             self._messages = [Message(record, parse, group, attempt) for record in self._records]
+            if self._payloads is not None:
+                for message, payload in zip(self._messages, self._payloads, strict=True):
+                    message.take(payload)
         return self._messages
 
 

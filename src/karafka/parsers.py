@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, get_args
+from typing import Annotated, Any, Protocol, get_args, get_origin, is_typeddict
 
 import msgspec
 
@@ -58,12 +58,13 @@ class Raw:
 class Payloads:
     """How a route reads its payloads.
 
-    `parse` takes a record's value, tombstones included. `decode` is the quick way, in C where there is one: it gives
-    the same, or raises; what it refuses (a tombstone, say) is asked of `parse` again.
+    `parse` takes a record's value, tombstones included. `decode` is JSON's own, in C: it gives the same, or raises;
+    what it refuses (a tombstone, say) is asked of `parse` again. None where the route has a parser of its own, which
+    might make something of a tombstone, or raise what an iterator would take for its end.
     """
 
     parse: Callable[[bytes | None], Any]
-    decode: Callable[[Any], Any]
+    decode: Callable[[Any], Any] | None
 
 
 def payloads(parser: Parser | None, of: Any) -> Payloads:
@@ -75,7 +76,8 @@ def payloads(parser: Parser | None, of: Any) -> Payloads:
     `parse` raises whatever the parser raises; msgspec's errors for what is not of the type.
     """
     decode = JSON(of).parse if parser is None else _converted(parser.parse, of)
-    nullable = of is Any or of is None or type(None) in get_args(of)
+    meant = get_args(of)[0] if get_origin(of) is Annotated else of
+    nullable = meant is Any or meant is None or type(None) in get_args(meant)
 
     def parse(raw: bytes | None) -> Any:
         if raw is not None:
@@ -85,8 +87,7 @@ def payloads(parser: Parser | None, of: Any) -> Payloads:
         name = getattr(of, "__name__", of)
         raise ParseError(f"the payload is null (a tombstone), but the controller takes {name}: use {name} | None")
 
-    # A parser of one's own might make something of None, which is not a payload.
-    return Payloads(parse, decode if parser is None else parse)
+    return Payloads(parse, decode if parser is None else None)
 
 
 def _converted(parse: Callable[[bytes], Any], of: Any) -> Callable[[bytes], Any]:
@@ -95,7 +96,7 @@ def _converted(parse: Callable[[bytes], Any], of: Any) -> Callable[[bytes], Any]
 
     def convert(raw: bytes) -> Any:
         payload = parse(raw)
-        if isinstance(of, type) and isinstance(payload, of):
+        if isinstance(of, type) and not is_typeddict(of) and isinstance(payload, of):
             return payload
         return msgspec.convert(payload, of)
 

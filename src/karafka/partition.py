@@ -129,6 +129,7 @@ class Partition:
         self._count_out = 0
         self._returned: list[Record] = []
         self._tried: tuple[int, int] = (-1, 0)
+        self._failed = 0
         self._limit: int | None = None
         self._since = 0.0
         #: Seconds a message takes on a worker, as measured; None before the first outcome.
@@ -237,7 +238,7 @@ class Partition:
             return None
         culprit = run.records[finished]
         attempt = run.attempt if finished == 0 else 1
-        self._tried = (culprit.offset() or 0, attempt)
+        self._tried, self._failed = (culprit.offset() or 0, attempt), length
         return Setback(culprit, attempt, outcome.error, alone=not self.policy.batch or length == 1)
 
     def _come_back(self, records: list[Record]) -> None:
@@ -278,11 +279,15 @@ class Partition:
 
     def split(self) -> None:
         """The next run is half as long: a failing batch is halved until the culprit stands alone."""
-        length = self._limit or min(self.policy.max_messages, max(self.buffer.count, 2))
-        self._limit = max(1, length // 2)
+        self._limit = max(1, self._failed // 2)
 
     def hold(self) -> None:
         self._become(State.HELD)
+
+    def open(self) -> None:
+        """What it was held for is over."""
+        if self.state is State.HELD:
+            self._become(State.OPEN)
 
     # ── leaving ──────────────────────────────────────────────────────────────────────────────────────────────
 

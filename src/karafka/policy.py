@@ -5,15 +5,30 @@ Values and one pure function; the listener acts on the verdict. Nothing here tou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, cast
 
-from karafka.errors import ConfigError, ParseError
+from karafka.errors import ConfigError, ParseError, words
 from karafka.messages import Header, Record
 
 MIB = 1024 * 1024
 ErrorTypes: TypeAlias = tuple[type[BaseException], ...]
+
+
+def number(name: str, value: object, least: float) -> float:
+    """`value`, if it is a number of at least `least`. Raises `ConfigError`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < least:
+        raise ConfigError(f"{name}={value!r}: a number of at least {least:g} is expected")
+    return value
+
+
+def whole(name: str, value: object, least: int) -> int:
+    """`value`, if it is a whole number of at least `least`. Raises `ConfigError`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name}={value!r}: a whole number of at least {least} is expected")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +51,13 @@ class Backoff:
     but: ErrorTypes = ()
 
     def __post_init__(self) -> None:
+        for name in ("first", "cap", "factor", "jitter"):
+            number(f"Backoff: {name}", getattr(self, name), 0)
         if not 0 < self.first <= self.cap:
             raise ConfigError(f"Backoff(first={self.first}, cap={self.cap}): 0 < first <= cap must hold (seconds)")
         if self.factor < 1:
             raise ConfigError(f"Backoff(factor={self.factor}): the delay must not shrink, factor >= 1")
-        if not 0 <= self.jitter < 1:
+        if self.jitter >= 1:
             raise ConfigError(f"Backoff(jitter={self.jitter}): a share of the delay, 0 <= jitter < 1")
 
     def on(self, *errors: type[BaseException]) -> Backoff:
@@ -85,8 +102,10 @@ class DeadLetter:
     producer: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.after < 1:
-            raise ConfigError(f"DeadLetter({self.topic!r}, after={self.after}): one try always happens, after >= 1")
+        if isinstance(self.after, bool) or not isinstance(self.after, int) or self.after < 1:
+            raise ConfigError(
+                f"DeadLetter({self.topic!r}, after={self.after!r}): one try always happens, a whole number >= 1"
+            )
 
 
 Start: TypeAlias = Literal["earliest", "latest"]
@@ -127,7 +146,7 @@ class AskedRetry(Asked):
 
     def __init__(self, after: float, reason: str = "") -> None:
         super().__init__(reason)
-        self.after = after
+        self.after = number("self.retry(after)", after, 0)
 
 
 class AskedBurial(Asked):
@@ -142,6 +161,9 @@ class Retry:
     """The message stays first in its lane and is given out again after `after` seconds."""
 
     after: float
+
+    def __post_init__(self) -> None:
+        number("Retry(after)", self.after, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +252,7 @@ def grave_headers(record: Record, group: str, attempt: int, error: BaseException
 
     `wall` is the time of burial in seconds since 1970.
     """
-    text = str(error).encode(errors="replace")[:TEXT_LIMIT]
+    text = words(error).encode(errors="replace")[:TEXT_LIMIT]
     kind = f"{type(error).__module__}.{type(error).__qualname__}"
     added = {
         "topic": record.topic(),

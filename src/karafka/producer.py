@@ -7,17 +7,21 @@ is started with the client at the first send and ended by `close`.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Any, Self
 
-from karafka.client import Sender
+from karafka.client import Report, Sender
 from karafka.errors import ConfigError, Error
 from karafka.messages import Header, Record
 from karafka.parsers import JSON, Parser
+
+_log = logging.getLogger("karafka.producer")
 
 # How long `produce_*` waits for room in the client's full queue before it refuses.
 MAX_WAIT_ON_FULL = 60.0
@@ -74,6 +78,7 @@ class Handle:
     def wait(self, timeout: float | None = None) -> Delivery:
         """The delivery. Raises `DeliveryError`; `TimeoutError` after `timeout` seconds (it is still on its way)."""
         if not self.done:
+            _refuse_in_loop("Handle.wait", "await the handle")
             with self._lock:
                 if self._done is None:
                     self._done = Event()
@@ -105,14 +110,17 @@ class Handle:
         ended: asyncio.Future[None] = loop.create_future()
 
         def wake(_handle: Handle) -> None:
-            loop.call_soon_threadsafe(_end, ended)
+            with suppress(RuntimeError):  # the loop has been closed: nobody awaits any more
+                loop.call_soon_threadsafe(_end, ended)
 
         self.add_done_callback(wake)
         yield from ended
         return self.result()
 
     def report(self, error: str | None, partition: int, offset: int) -> None:
-        """The client's word. Called once, on the polling thread."""
+        """The client's word. Called on the polling thread; what ended once has ended."""
+        if self.done:
+            return
         if error is None:
             self._delivery = Delivery(self.topic, partition, offset, time.monotonic() - self._since)
         else:
@@ -123,7 +131,10 @@ class Handle:
         if ended is not None:
             ended.set()
         for callback in callbacks:
-            callback(self)
+            try:
+                callback(self)
+            except Exception:  # noqa: BLE001 - the user's: all other handles wait for this thread
+                _log.exception("a callback of a message to %r raised", self.topic)
 
 
 class Producer:
@@ -147,6 +158,7 @@ class Producer:
         self._sender: Sender | None = None
         self._closed = False
         self._ended = Event()
+        self._open_handles: set[Handle] = set()
         self._thread = Thread(target=self._serve, name="karafka-producer", daemon=True)
 
     def produce_async(
@@ -168,23 +180,33 @@ class Producer:
         told = _headers(headers)
         raw_key = key.encode() if isinstance(key, str) else key
         handle = Handle(topic)
+        report = self._reporting(handle)
+        try:
+            self._accept(sender, lambda: sender.send(topic, value, raw_key, told, partition, timestamp, report), topic)
+        except BaseException:
+            self._open_handles.discard(handle)  # never accepted: nobody waits for it
+            raise
+        return handle
+
+    @staticmethod
+    def _accept(sender: Sender, send: Callable[[], None], topic: str) -> None:
+        """`send`, waiting for room in the client's queue: reports make it, and the polling thread runs them."""
         until: float | None = None
         while True:
             try:
-                sender.send(topic, value, raw_key, told, partition, timestamp, handle.report)
+                send()
             except BufferError:
-                # Full: reports make room, and the polling thread runs them. Never dropped, never for ever.
+                _refuse_in_loop("produce_async with a full queue", "await handles of before, then send more")
                 now = time.monotonic()
                 until = until or now + MAX_WAIT_ON_FULL
                 if now >= until:
-                    held = sender.waiting()
                     raise QueueFullError(
                         f"the message to {topic!r} was not accepted: the queue stayed full for {MAX_WAIT_ON_FULL:g} s, "
-                        f"{held} messages wait; is the broker there? queue.buffering.max.messages bounds it"
+                        f"{sender.waiting()} messages wait; is the broker there? queue.buffering.max.messages bounds it"
                     ) from None
                 time.sleep(0.005)
             else:
-                return handle
+                return
 
     def produce_sync(
         self,
@@ -232,6 +254,9 @@ class Producer:
             self._closed = True
         left = self.flush(timeout)
         self._ended.set()
+        # Nobody reads reports any more: whoever waits for one must not wait for ever.
+        for handle in list(self._open_handles):
+            handle.report("the producer was closed before the broker confirmed it", -1, -1)
         if self._thread.is_alive():
             self._thread.join(5.0)
         return left
@@ -271,6 +296,16 @@ class Producer:
         assert sender is not None  # noqa: S101 - it is started with it
         while not self._ended.is_set():
             sender.serve(POLL)
+
+    def _reporting(self, handle: Handle) -> Report:
+        """What the client calls for `handle`; until then it is known here, so that `close` can end it."""
+        self._open_handles.add(handle)
+
+        def report(error: str | None, partition: int, offset: int) -> None:
+            self._open_handles.discard(handle)
+            handle.report(error, partition, offset)
+
+        return report
 
     def _value(self, topic: str, payload: Any) -> bytes | None:
         if payload is None or isinstance(payload, bytes):

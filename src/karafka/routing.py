@@ -9,13 +9,13 @@ from enum import Enum
 from inspect import iscoroutinefunction
 from typing import Any, TypeAlias, TypedDict, Unpack
 
-from karafka.config import Config, Settings, at_least, check_group, check_settings, check_start, check_topic
+from karafka.config import Config, Settings, check_group, check_settings, check_start, check_topic
 from karafka.controllers import AnyController, BatchController, Context, check_controller, payload_type
 from karafka.errors import ConfigError
 from karafka.events import Events
 from karafka.handlers import Handler, handler_for
 from karafka.parsers import Parser, payloads
-from karafka.policy import Backoff, DeadLetter, Policy, Start
+from karafka.policy import Backoff, DeadLetter, Policy, Start, number, whole
 
 Name: TypeAlias = str | re.Pattern[str]
 
@@ -46,13 +46,13 @@ class Options:
         if self.group is not None:
             check_group(self.group, f"{where}: group")
         if self.concurrency is not None:
-            at_least(f"{where}: concurrency", self.concurrency, 1)
+            whole(f"{where}: concurrency", self.concurrency, 1)
         if self.start is not None:
             check_start(self.start, f"{where}: start")
         if self.max_messages is not None:
-            at_least(f"{where}: max_messages", self.max_messages, 1)
+            whole(f"{where}: max_messages", self.max_messages, 1)
         if self.max_wait is not None:
-            at_least(f"{where}: max_wait", self.max_wait, 0)
+            number(f"{where}: max_wait", self.max_wait, 0)
         if not isinstance(self.retry, Backoff | Unsaid | None):
             raise ConfigError(f"{where}: retry={self.retry!r}, but a Backoff is expected, or None for no second try")
         if not isinstance(self.dead_letter, DeadLetter | None):
@@ -71,7 +71,12 @@ class Topic:
 
     def __post_init__(self) -> None:
         where = f"topic({self.shown!r})"
-        if not isinstance(self.name, re.Pattern):
+        if isinstance(self.name, re.Pattern):
+            if not isinstance(self.name.pattern, str):
+                raise ConfigError(
+                    f"topic({self.name!r}): names of topics are text, so the pattern must be: re.compile(r'…')"
+                )
+        else:
             check_topic(self.name, "topic(…)")
         check_controller(self.controller)
         self.options.check(where)
@@ -131,6 +136,10 @@ def topic(name: Name, controller: type[AnyController], **options: Unpack[TopicOp
 
     `name` is text, or a compiled pattern that a whole topic name must match. Raises `ConfigError`.
     """
+    unknown = options.keys() - TopicOptions.__annotations__.keys()
+    if unknown:
+        known = ", ".join(TopicOptions.__annotations__)
+        raise ConfigError(f"topic({name!r}): there is no option {min(unknown)!r}; there are {known}")
     return Topic(name, controller, Options(**options))
 
 

@@ -171,13 +171,13 @@ class Server:
     def _listener(self, subscription: Subscription, memory: int) -> Listener:
         config = self.app.config
         kafka = self.app.kafka_for(subscription.kafka)
-        works: dict[Route, Work] = {route: self._work(route, subscription) for route in subscription.routes}
+        works = {id(route): self._work(route, subscription) for route in subscription.routes}
         by_topic: dict[str, Work | None] = {}
 
         def work(name: str) -> Work | None:
             if name not in by_topic:
                 route = subscription.route_for(name)
-                by_topic[name] = works[route] if route is not None else None
+                by_topic[name] = works[id(route)] if route is not None else None
             return by_topic[name]
 
         queue = memory // CLIENT_SHARE

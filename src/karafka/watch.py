@@ -42,9 +42,10 @@ class TopicWatch:
         self._stopped.set()
 
     def _run(self) -> None:
-        topics = self._topics()
+        topics: Topics | None = None
         while not self._stopped.is_set():
             try:
+                topics = topics or self._topics()
                 if not self._found(topics.names(ANSWER_TIMEOUT)):
                     return
             except BrokerError:

@@ -85,3 +85,9 @@ def test_a_backoff_names_types_of_errors() -> None:
     """What is no type of exception is refused where it is written."""
     with pytest.raises(ConfigError, match=r"Backoff.never\('TimeoutError'\): types of exceptions are expected"):
         Backoff().never("TimeoutError")  # type: ignore[arg-type] # the mistake that is tested
+
+
+def test_a_delay_is_a_time() -> None:
+    """A strategy that answers no time is its author's mistake, told where it is made."""
+    with pytest.raises(ConfigError, match=r"Retry\(after\)='soon': a number of at least 0 is expected"):
+        Retry("soon")  # type: ignore[arg-type] # the mistake that is tested

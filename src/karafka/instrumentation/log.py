@@ -17,7 +17,7 @@ from karafka.events import Event, Events
 Format = Literal["text", "json"]
 logger = logging.getLogger("karafka")
 
-# What is said of each kind, and how loud; a kind without a row is said in its own fields, at DEBUG, errors at ERROR.
+# What is said of each kind, and how loud; a kind below one of these is said as that.
 SAYINGS: Mapping[type[Event], tuple[int, str]] = {
     told.ServerStarted: (logging.INFO, "{client_id} started: {groups}"),
     told.ServerStopping: (logging.INFO, "stopping ({reason}): what runs may take up to {timeout:g} s"),
@@ -75,10 +75,13 @@ class LogListener:
                 events.on(kind, self)
 
     def __call__(self, event: Event) -> None:
-        level, saying = SAYINGS[type(event)]
+        level, saying = next(SAYINGS[kind] for kind in type(event).__mro__ if kind in SAYINGS)
         if logger.isEnabledFor(level):
             fields = {one.name: getattr(event, one.name) for one in dataclasses.fields(event)}
-            said = saying.format_map({name: _shown(name, value) for name, value in fields.items()})
+            shown = {name: _shown(name, value) for name, value in fields.items()}
+            if isinstance(event, told.ServerStopping):
+                shown["reason"] = event.reason
+            said = saying.format_map(shown)
             logger.log(level, "%s", said, extra={"karafka": {"event": event_name(event), **fields}})
 
 
@@ -98,7 +101,7 @@ def _shown(name: str, value: Any) -> Any:
         case "unfinished", tuple():
             return "" if not value else ", unfinished: " + ", ".join(value)
         case "reason", str():
-            return f": {value}" if value and not value.startswith("SIG") else value
+            return f": {value}" if value else ""
         case "traceback", str():
             return value.rstrip()
         case _:

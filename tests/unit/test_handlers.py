@@ -1,0 +1,812 @@
+"""From a controller to a handler: what is called when, and what counts as finished."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from contextlib import suppress
+from inspect import iscoroutinefunction
+from typing import Any, ClassVar
+
+import pytest
+
+from karafka.controllers import Abort, BatchController, Context, Controller, before_enqueue
+from karafka.errors import ParseError
+from karafka.events import Aborted, Discarded, Event, Events
+from karafka.handlers import Ahead, handler_for, touches_params_first
+from karafka.jobs import Lane
+from karafka.jobs import perform as perform_job
+from karafka.messages import Place, Record, Run
+from karafka.parsers import Parser, payloads
+from karafka.partition import Partition
+from karafka.policy import Policy
+from tests.unit.house import Hands, Letter
+
+GOOD, BAD = b'{"a": 1}', b"{no json"
+
+
+class Desk:
+    """One controller behind its handler, and what it left behind."""
+
+    def __init__(self, controller: type[Any], parser: Parser | None = None, of: Any = Any) -> None:
+        self.events = Events()
+        self.told: list[Event] = []
+        self.events.on(Event, self.told.append)
+        reading = payloads(parser, of)
+        self.parsed: list[bytes | None] = []
+
+        def noted(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+            def parsing(raw: bytes | None) -> Any:
+                self.parsed.append(raw)
+                return parse(raw)
+
+            return parsing
+
+        context = Context(
+            "g", noted(reading.parse), noted(reading.decode) if reading.decode else None, self.events, "the app"
+        )
+        self.handler: Any = handler_for(controller, context)
+
+    @property
+    def fast(self) -> bool:
+        return isinstance(getattr(self.handler, "__self__", None), Ahead)
+
+    def run(self, *values: bytes | None, attempt: int = 1) -> Run:
+        records: list[Record] = [Letter("orders", 0, 10 * number, value) for number, value in enumerate(values)]
+        return Run(records, attempt)
+
+    def perform(self, *values: bytes | None, attempt: int = 1) -> Run:
+        """Hand over a run with these payloads; raises what the handler raises."""
+        return self.handle(self.run(*values, attempt=attempt))
+
+    def handle(self, run: Run) -> Run:
+        if iscoroutinefunction(self.handler):
+            asyncio.run(self.handler(run))
+        else:
+            self.handler(run)
+        return run
+
+    def fail(self, *values: bytes | None, attempt: int = 1) -> tuple[BaseException, int]:
+        """The same for a run that fails: what was raised, and how many were finished."""
+        run = self.run(*values, attempt=attempt)
+        with pytest.raises(BaseException) as raised:  # noqa: PT011 - whatever it is, the caller looks
+            self.handle(run)
+        return raised.value, run.finished
+
+
+class Noting(Controller[Any]):
+    """Base of the test controllers: what they note is gone before each test."""
+
+    notes: ClassVar[list[Any]] = []
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> None:
+    Noting.notes.clear()
+
+
+class Fast(Noting):
+    def perform(self) -> None:
+        self.notes.append(self.params)
+
+
+class Lazy(Noting):
+    def perform(self) -> None:
+        self.notes.append(self.message.offset)
+        if self.message.offset == 10:
+            self.notes.append(self.params)
+
+
+class Async(Noting):
+    async def perform(self) -> None:
+        await asyncio.sleep(0)
+        self.notes.append(self.params)
+
+
+class Hooked(Noting):
+    @before_enqueue
+    def first(self) -> None:
+        self.notes.append("first")
+
+    def perform(self) -> None:
+        self.notes.append(self.params)
+
+
+KINDS = pytest.mark.parametrize("kind", [Fast, Async, Hooked])
+
+
+def values_noted() -> list[Any]:
+    return [note for note in Noting.notes if not isinstance(note, str)]
+
+
+class TestEachKind:
+    """Sync, fast, async, with hooks: the same promises."""
+
+    def test_which_is_fast(self) -> None:
+        """Only where parsing ahead is the same as parsing at touch."""
+        assert Desk(Fast).fast
+        assert not any(Desk(kind).fast for kind in (Lazy, Async, Hooked))
+
+    @KINDS
+    def test_all_are_performed_in_order_and_finished(self, kind: type[Any]) -> None:
+        """One after the other."""
+        run = Desk(kind).perform(b"1", b"2", b"3")
+
+        assert values_noted() == [1, 2, 3]
+        assert run.finished == 3
+
+    @KINDS
+    def test_a_failure_stops_at_its_message(self, kind: type[Any]) -> None:
+        """Those before it are finished, those behind it are not performed."""
+
+        class Failing(kind):  # type: ignore[misc]
+            notes: ClassVar[Any] = _FailOn(3, Noting.notes.append)
+
+        error, finished = Desk(Failing).fail(b"1", b"2", b"3", b"4")
+
+        assert (type(error), finished) == (ZeroDivisionError, 2)
+        assert values_noted() == [1, 2]
+
+    @KINDS
+    def test_a_parse_error_stops_at_its_message(self, kind: type[Any]) -> None:
+        """In the middle of a run too: earlier ones finished, that one failed, later ones not performed."""
+        error, finished = Desk(kind).fail(b"1", b"2", BAD, b"4")
+
+        assert (type(error), finished) == (ParseError, 2)
+        assert "orders/0/20" in str(error)
+        assert values_noted() == [1, 2]
+
+    @KINDS
+    @pytest.mark.parametrize("position", [0, 1, 3])
+    def test_a_second_try_does_the_same(self, kind: type[Any], position: int) -> None:
+        """Whichever message is refused."""
+        bodies: list[bytes | None] = [b"1", b"2", b"3", b"4"]
+        bodies[position] = BAD
+
+        error, finished = Desk(kind).fail(*bodies, attempt=2)
+
+        assert (type(error), finished) == (ParseError, position)
+
+    @KINDS
+    @pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), RuntimeError()])
+    def test_whatever_is_raised_the_account_is_right(self, kind: type[Any], raised: BaseException) -> None:
+        """What is finished is finished, whatever ends the run."""
+
+        class Failing(kind):  # type: ignore[misc]
+            notes: ClassVar[Any] = _FailOn(2, Noting.notes.append, raised)
+
+        error, finished = Desk(Failing).fail(b"1", b"2", b"3")
+
+        assert (error, finished) == (raised, 1)
+
+    @KINDS
+    def test_each_message_has_a_controller_of_its_own(self, kind: type[Any]) -> None:
+        """Nothing is carried from one message to the next."""
+        seen = []
+
+        class Keeping(kind):  # type: ignore[misc]
+            def __init__(self) -> None:
+                seen.append(self)
+
+        Desk(Keeping).perform(b"1", b"2", b"3")
+
+        assert len({id(one) for one in seen}) == 3
+        assert all(isinstance(one, kind) for one in seen)
+
+    @KINDS
+    def test_a_halted_run_ends_after_the_message_in_hand(self, kind: type[Any]) -> None:
+        """The rest is left, and is no failure."""
+        desk = Desk(kind)
+        run = desk.run(b"1", b"2", b"3", b"4")
+
+        class Halting(kind):  # type: ignore[misc]
+            notes: ClassVar[Any] = _CallOn(2, Noting.notes.append, run.halt)
+
+        Desk(Halting).handle(run)
+
+        assert values_noted() == [1, 2]
+        assert run.finished == 2
+
+    @KINDS
+    def test_what_it_knows_of_its_message(self, kind: type[Any]) -> None:
+        """Message, attempt, id, app: and the payload is the same object wherever it is read."""
+        seen: list[Any] = []
+
+        class Looking(kind):  # type: ignore[misc]
+            notes: ClassVar[Any] = None
+
+        class Notes:
+            def append(self, value: Any) -> None:
+                seen.append(value)
+
+        Looking.notes = Notes()
+
+        class Asking(Controller[Any]):
+            def perform(self) -> None:
+                params = self.params
+                seen.append((params is self.message.payload, self.message is self.message))
+                seen.append((self.message.attempt, self.message.id, self.app))
+
+        Desk(Asking).perform(GOOD)
+
+        assert seen == [(True, True), (1, "g/orders/0/0", "the app")]
+
+    def test_the_first_message_of_a_retried_run_has_its_attempt(self) -> None:
+        """The others are tried for the first time."""
+        attempts = []
+
+        class Counting(Controller[Any]):
+            def perform(self) -> None:
+                attempts.append(self.message.attempt)
+
+        Desk(Counting).perform(b"1", b"2", attempt=4)
+
+        assert attempts == [4, 1]
+
+
+class _FailOn:
+    """A list that raises when `value` is appended."""
+
+    def __init__(self, value: Any, append: Callable[[Any], None], error: BaseException | None = None) -> None:
+        self._value = value
+        self._append = append
+        self._error = error or ZeroDivisionError()
+
+    def append(self, value: Any) -> None:
+        if value == self._value:
+            raise self._error
+        self._append(value)
+
+
+class _CallOn:
+    """A list that calls something when `value` is appended."""
+
+    def __init__(self, value: Any, append: Callable[[Any], None], call: Callable[[], None]) -> None:
+        self._value = value
+        self._append = append
+        self._call = call
+
+    def append(self, value: Any) -> None:
+        if value == self._value:
+            self._call()
+        self._append(value)
+
+
+class TestParsing:
+    """Exactly what is touched is parsed, and a parse error stays with its message."""
+
+    def test_a_payload_that_is_not_touched_is_not_parsed(self) -> None:
+        """Touching it for some does not parse the others."""
+        desk = Desk(Lazy)
+
+        desk.perform(BAD, b"2", BAD)
+
+        assert Noting.notes == [0, 10, 2, 20]
+        assert desk.parsed == [b"2"]
+
+    def test_the_fast_path_parses_each_once(self) -> None:
+        """One ahead of `perform`, in order."""
+        desk = Desk(Fast)
+
+        desk.perform(b"1", b"2", b"3")
+
+        assert desk.parsed == [b"1", b"2", b"3"]
+
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    def test_a_parse_error_that_was_swallowed_still_fails_its_message(self, asynchronous: bool) -> None:  # noqa: FBT001
+        """The message is judged by it: nobody saw its payload."""
+
+        class Swallowing(Noting):
+            def perform(self) -> None:
+                with suppress(Exception):
+                    self.notes.append(self.params)
+
+        class SwallowingAsync(Noting):
+            async def perform(self) -> None:
+                with suppress(Exception):
+                    self.notes.append(self.params)
+
+        error, finished = Desk(SwallowingAsync if asynchronous else Swallowing).fail(b"1", BAD, b"3")
+
+        assert (type(error), finished) == (ParseError, 1)
+        assert Noting.notes == [1]
+
+    def test_a_parse_error_raised_on_as_something_else_still_judges_its_message(self) -> None:
+        """What can never succeed is not tried again because user code gave it another name."""
+
+        class Renaming(Controller[Any]):
+            def perform(self) -> None:
+                try:
+                    _ = self.params
+                except ParseError as error:
+                    raise ValueError("bad order") from error
+
+        error, _ = Desk(Renaming).fail(BAD)
+
+        assert isinstance(error, ParseError)
+
+    def test_a_parse_error_in_a_hook_is_one_too(self) -> None:
+        """Swallowed there, `perform` may run, and the message fails all the same."""
+
+        class Peeking(Noting):
+            @before_enqueue
+            def peek(self) -> None:
+                try:
+                    _ = self.params
+                except ParseError:
+                    self.notes.append("peeked")
+
+            def perform(self) -> None:
+                self.notes.append("performed")
+
+        error, finished = Desk(Peeking).fail(BAD)
+
+        assert (type(error), finished) == (ParseError, 0)
+
+    @pytest.mark.parametrize("error", [StopIteration(), Abort("no"), RecursionError(), ZeroDivisionError()])
+    @pytest.mark.parametrize("position", [0, 1])
+    def test_whatever_a_parser_raises_fails_its_message(self, error: Exception, position: int) -> None:
+        """On the fast path as at touch: never a silent end of the run, never a message passed over."""
+
+        class Odd:
+            def parse(self, raw: bytes, /) -> Any:
+                if raw == BAD:
+                    raise error
+                return int(raw)
+
+            def generate(self, payload: Any, /) -> bytes:
+                return b""
+
+        bodies = [b"1", b"2", b"3"]
+        bodies[position] = BAD
+
+        raised, finished = Desk(Fast, Odd()).fail(*bodies)
+
+        assert (type(raised), finished) == (ParseError, position)
+        assert Noting.notes == [int(body) for body in bodies[:position]]
+
+    def test_a_run_cut_short_by_its_parser_is_told(self) -> None:
+        """An outcome without an error would be given out again at once, for ever, and nobody would know."""
+
+        class Leaky:
+            def parse(self, raw: bytes, /) -> Any:
+                return next(iter([] if raw == b"" else [raw]))
+
+            def generate(self, payload: Any, /) -> bytes:
+                return b""
+
+        desk = Desk(Fast, Leaky())
+        hands = Hands()
+        partition = Partition(Place("orders", 0), 0, 0, Policy(), lambda: Lane(desk.handler, hands, print))
+        partition.receive([Letter("orders", 0, 0, b"")], 0, 0.0)
+        job = partition.take(0.0)
+        assert job is not None
+
+        outcome = perform_job(job)
+
+        assert outcome.error is not None
+
+    @pytest.mark.parametrize("of", [Any, int | None, None])
+    def test_a_tombstone_is_none_where_that_is_meant(self, of: Any) -> None:
+        """Undeclared, or declared so."""
+        run = Desk(Fast, of=of).perform(None)
+
+        assert (Noting.notes, run.finished) == ([None], 1)
+
+    def test_a_tombstone_in_the_middle_of_a_fast_run(self) -> None:
+        """A message like any other."""
+        run = Desk(Fast, of=int | None).perform(b"1", None, None, b"4")
+
+        assert (Noting.notes, run.finished) == ([1, None, None, 4], 4)
+
+    def test_a_tombstone_is_refused_in_words_where_it_is_not_meant(self) -> None:
+        """With the way out."""
+        error, finished = Desk(Fast, of=int).fail(b"1", None)
+
+        assert (type(error), finished) == (ParseError, 1)
+        assert "use int | None" in str(error)
+
+    def test_a_controller_s_own_params_are_honoured(self) -> None:
+        """Who writes a property `params` gets it, on every path."""
+
+        class Wrapped(Noting):
+            @property
+            def params(self) -> Any:
+                return ("mine", self.message.payload)
+
+            def perform(self) -> None:
+                self.notes.append(self.params)
+
+        Desk(Wrapped).perform(b"1")
+
+        assert Noting.notes == [("mine", 1)]
+
+
+class TestHooks:
+    """Before `perform`, in the order of declaration, inherited ones first."""
+
+    def test_order(self) -> None:
+        """Base class before subclass; an overridden one in its place, once."""
+
+        class Base(Noting):
+            @before_enqueue
+            def one(self) -> None:
+                self.notes.append("one")
+
+            @before_enqueue
+            def two(self) -> None:
+                self.notes.append("two")
+
+        class Sub(Base):
+            @before_enqueue
+            def three(self) -> None:
+                self.notes.append("three")
+
+            def two(self) -> None:
+                self.notes.append("my two")
+
+            def perform(self) -> None:
+                self.notes.append("perform")
+
+        Desk(Sub).perform(b"1")
+
+        assert Noting.notes == ["one", "my two", "three", "perform"]
+
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    def test_an_abort_in_a_hook_drops_the_message_on_purpose(self, asynchronous: bool) -> None:  # noqa: FBT001
+        """Finished, `perform` and later hooks not run, and an event says why; the next message goes on."""
+
+        class Dropping(Noting):
+            @before_enqueue
+            def drop(self) -> None:
+                if self.params == 2:
+                    raise Abort("two is too many")
+
+            @before_enqueue
+            def later(self) -> None:
+                self.notes.append("later")
+
+            def perform(self) -> None:
+                self.notes.append(self.params)
+
+        class DroppingAsync(Dropping):
+            async def perform(self) -> None:  # type: ignore[override]
+                self.notes.append(self.params)
+
+        desk = Desk(DroppingAsync if asynchronous else Dropping)
+        run = desk.perform(b"1", b"2", b"3")
+
+        assert Noting.notes == ["later", 1, "later", 3]
+        assert run.finished == 3
+        (aborted,) = desk.told
+        assert isinstance(aborted, Aborted)
+        assert (aborted.offset, aborted.reason) == (10, "two is too many")
+
+    @pytest.mark.parametrize("first", [True, False])
+    def test_an_abort_in_perform_finishes_its_message(self, first: bool) -> None:  # noqa: FBT001
+        """On the fast path too, wherever in the run."""
+
+        class Giving(Noting):
+            def perform(self) -> None:
+                value = self.params
+                if value == (1 if first else 2):
+                    self.discard("enough")
+                self.notes.append(value)
+
+        desk = Desk(Giving)
+        assert desk.fast
+
+        run = desk.perform(b"1", b"2", b"3")
+
+        assert Noting.notes == ([2, 3] if first else [1, 3])
+        assert run.finished == 3
+        assert [type(event) for event in desk.told] == [Discarded]
+
+    def test_an_async_hook_is_awaited(self) -> None:
+        """Where `perform` is async."""
+
+        class Waiting(Noting):
+            @before_enqueue
+            async def wait(self) -> None:
+                await asyncio.sleep(0)
+                self.notes.append("waited")
+
+            async def perform(self) -> None:
+                self.notes.append("performed")
+
+        Desk(Waiting).perform(b"1")
+
+        assert Noting.notes == ["waited", "performed"]
+
+    def test_what_a_plain_hook_returns_is_nobody_s_business(self) -> None:
+        """Async or not."""
+
+        class Chatty(Noting):
+            @before_enqueue
+            def check(self) -> bool:
+                return True
+
+            async def perform(self) -> None:
+                self.notes.append("performed")
+
+        assert Desk(Chatty).perform(b"1").finished == 1
+
+
+class TestBatches:
+    """One controller for the whole run: finished as a whole, or not."""
+
+    def test_the_batch_is_the_run(self) -> None:
+        """Payloads, messages, attempt."""
+        seen: list[Any] = []
+
+        class Counting(BatchController[Any]):
+            def perform(self) -> None:
+                seen.extend([self.params, [one.offset for one in self.messages], self.messages[0].attempt])
+
+        run = Desk(Counting).perform(b"1", b"2", attempt=3)
+
+        assert seen == [[1, 2], [0, 10], 3]
+        assert run.finished == 2
+
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    def test_a_failure_finishes_nothing(self, asynchronous: bool) -> None:  # noqa: FBT001
+        """All of it is tried again."""
+
+        class Failing(BatchController[Any]):
+            def perform(self) -> None:
+                raise ZeroDivisionError
+
+        class FailingAsync(BatchController[Any]):
+            async def perform(self) -> None:
+                raise ZeroDivisionError
+
+        error, finished = Desk(FailingAsync if asynchronous else Failing).fail(b"1", b"2")
+
+        assert (type(error), finished) == (ZeroDivisionError, 0)
+
+    @pytest.mark.parametrize("how", ["payloads", "messages"])
+    def test_a_swallowed_parse_error_fails_the_batch(self, how: str) -> None:
+        """However it was met."""
+
+        class Swallowing(BatchController[Any]):
+            def perform(self) -> None:
+                with suppress(ParseError):
+                    _ = self.params if how == "payloads" else [one.payload for one in self.messages]
+
+        error, finished = Desk(Swallowing).fail(b"1", BAD)
+
+        assert (type(error), finished) == (ParseError, 0)
+
+    def test_an_abort_finishes_it_with_an_event(self) -> None:
+        """On purpose, as a whole."""
+
+        class Dropping(BatchController[Any]):
+            @before_enqueue
+            def drop(self) -> None:
+                raise Abort("all of it")
+
+            def perform(self) -> None:
+                raise AssertionError
+
+        desk = Desk(Dropping)
+
+        assert desk.perform(b"1", b"2").finished == 2
+        assert [type(event) for event in desk.told] == [Aborted]
+
+    def test_a_batch_halted_before_it_began_is_not_performed(self) -> None:
+        """It comes back whole."""
+
+        class Failing(BatchController[Any]):
+            def perform(self) -> None:
+                raise AssertionError
+
+        desk = Desk(Failing)
+        run = desk.run(b"1", b"2")
+        run.halt()
+
+        assert desk.handle(run).finished == 0
+
+
+class TestNothingIsFinishedThatWasNotPerformed:
+    """What looks like a call and does nothing is no success."""
+
+    @pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+    def test_a_coroutine_that_nobody_awaits_is_no_success(self) -> None:
+        """A decorator that is no `async def` hides that `perform` is one."""
+
+        def decorated(method: Callable[[Any], Any]) -> Callable[[Any], Any]:
+            @functools.wraps(method)
+            def around(self: Any) -> Any:
+                return method(self)
+
+            return around
+
+        class Hidden(Noting):
+            @decorated
+            async def perform(self) -> None:
+                self.notes.append(self.params)
+
+        desk = Desk(Hidden)
+        run = desk.run(b"1")
+        try:
+            desk.handle(run)
+        except Exception:  # noqa: BLE001 - refusing in any words is right
+            return
+        assert Noting.notes == [1] or run.finished == 0
+
+    def test_a_generator_that_nobody_runs_is_no_success(self) -> None:
+        """A `yield` in `perform` makes it one."""
+
+        class Yielding(Noting):
+            def perform(self) -> Any:
+                self.notes.append(self.params)
+                yield
+
+        try:
+            desk = Desk(Yielding)
+            run = desk.run(b"1")
+            desk.handle(run)
+        except Exception:  # noqa: BLE001 - refusing in any words is right
+            return
+        assert Noting.notes == [1] or run.finished == 0
+
+
+def _decorated(method: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @functools.wraps(method)
+    def around(self: Any) -> Any:
+        print("called first")
+        return method(self)
+
+    return around
+
+
+class _Bodies:
+    """Function bodies, named for what they do; never called."""
+
+    def plain(self: Any) -> None:
+        print(self.params)
+
+    def returned(self: Any) -> Any:
+        return self.params
+
+    def attribute_of(self: Any) -> Any:
+        return self.params.title
+
+    def into_a_variable(self: Any) -> None:
+        video = self.params
+        print(video)
+
+    def in_a_try(self: Any) -> None:
+        try:
+            print(self.params)
+        except ParseError:
+            raise ValueError from None
+
+    def in_the_condition(self: Any) -> None:
+        if self.params:
+            print(1)
+
+    def looped_over(self: Any) -> None:
+        for one in self.params:
+            print(one)
+
+    def other_name_for_self(this: Any) -> Any:  # noqa: N805
+        return this.params
+
+    def unpacked(self: Any) -> Any:
+        first, second = self.params
+        return first, second
+
+    def in_a_branch(self: Any) -> None:
+        if self.message.offset:
+            print(self.params)
+
+    def after_a_branch(self: Any) -> None:
+        if self.message.tombstone:
+            return
+        print(self.params)
+
+    def one_armed(self: Any) -> Any:
+        return self.app and self.params
+
+    def conditional_expression(self: Any) -> Any:
+        return self.params if self.app else None
+
+    def in_a_loop(self: Any) -> None:
+        for _ in self.app:
+            print(self.params)
+
+    def in_a_while(self: Any) -> None:
+        while self.app:
+            print(self.params)
+
+    def after_a_call(self: Any) -> None:
+        self.check()
+        print(self.params)
+
+    def argument_after_a_call(self: Any) -> None:
+        print(self.check(), self.params)
+
+    def after_a_raise(self: Any) -> None:
+        raise ValueError
+        print(self.params)  # type: ignore[unreachable]
+
+    def after_an_assignment_to_self(self: Any) -> None:
+        self.seen = 1
+        print(self.params)
+
+    def after_an_import(self: Any) -> None:
+        import json  # noqa: PLC0415
+
+        print(json, self.params)
+
+    def of_another(self: Any) -> Any:
+        return self.app.params
+
+    def never(self: Any) -> None:
+        print(self.message)
+
+    def in_a_closure(self: Any) -> Any:
+        def inner() -> Any:
+            return self.params
+
+        return inner
+
+    def in_a_lambda(self: Any) -> Any:
+        return lambda: self.params
+
+    def in_a_comprehension(self: Any) -> Any:
+        return [self.params for _ in self.app]
+
+    def yielding(self: Any) -> Any:
+        yield self.params
+
+    def in_an_assertion(self: Any) -> None:
+        assert self.message.offset
+        print(self.params)
+
+    def in_a_with(self: Any) -> None:
+        with self.app:
+            print(self.params)
+
+    def in_a_match(self: Any) -> None:
+        match self.app:
+            case 1:
+                print(self.params)
+
+    def deleted(self: Any) -> None:
+        del self.params
+
+    def set(self: Any) -> None:
+        self.params = 1
+
+    @_decorated
+    def decorated(self: Any) -> Any:
+        return self.params
+
+    async def asynchronous(self: Any) -> Any:
+        return self.params
+
+    @staticmethod
+    def without_self() -> None: ...
+
+
+# Read before anything else can happen: parsing ahead parses exactly what would have been parsed.
+FIRST = {
+    "plain", "returned", "attribute_of", "into_a_variable", "in_a_try", "in_the_condition", "looped_over",
+    "other_name_for_self", "unpacked",
+}  # fmt: skip
+NAMES = [name for name in vars(_Bodies) if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_where_params_is_touched_first(name: str) -> None:
+    """Read from the bytecode of whichever Python runs: no is always safe, yes must be certain."""
+    assert touches_params_first(getattr(_Bodies, name)) == (name in FIRST)
+
+
+@pytest.mark.parametrize("odd", [print, functools.partial(print), object(), None, int])
+def test_what_is_no_plain_function_is_never_first(odd: Any) -> None:
+    """Built in, partial, or nothing that could be called."""
+    assert not touches_params_first(odd)

@@ -1,0 +1,149 @@
+"""Who performs: threads and the loop, without either being started."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from karafka.aio import LoopPool
+from karafka.jobs import Handler, Job, Lane, Outcome
+from karafka.messages import Run
+from karafka.pool import ThreadPool
+from tests.unit.house import letters
+
+
+def job(lane: Lane) -> Job:
+    return Job(Run(letters(1)), None, lane, 2)
+
+
+class TestThreadPool:
+    """A lane that has been served goes behind all that wait."""
+
+    @pytest.fixture
+    def pool(self) -> ThreadPool:
+        return ThreadPool(2, "test")
+
+    def lane(self, pool: ThreadPool, name: str, order: list[str]) -> Lane:
+        def handler(run: Run) -> None:
+            order.append(name)
+            run.finished = len(run.records)
+
+        return Lane(handler, pool, lambda _outcome: None)
+
+    def test_lanes_take_turns(self, pool: ThreadPool) -> None:
+        """A job each, however many one of them brought."""
+        order: list[str] = []
+        first, second = self.lane(pool, "first", order), self.lane(pool, "second", order)
+        for lane in (first, first, first, second, second):
+            pool.submit(job(lane))
+
+        while not pool._ready.empty():
+            lane_ready = pool._ready.get_nowait()
+            assert lane_ready is not None
+            pool._serve(lane_ready)
+
+        assert order == ["first", "second", "first", "second", "first"]
+
+    def test_a_lane_stands_in_the_queue_once(self, pool: ThreadPool) -> None:
+        """So that two workers never serve it at once."""
+        lane = self.lane(pool, "one", [])
+        for _ in range(5):
+            pool.submit(job(lane))
+
+        assert pool._ready.qsize() == 1
+
+    def test_a_job_that_was_withdrawn_is_passed_over(self, pool: ThreadPool) -> None:
+        """And the lane is free for the next."""
+        order: list[str] = []
+        lane = self.lane(pool, "one", order)
+        one = job(lane)
+        pool.submit(one)
+        lane.withdraw(one)
+        pool._serve(pool._ready.get_nowait())  # type: ignore[arg-type]
+        pool.submit(job(lane))
+        pool._serve(pool._ready.get_nowait())  # type: ignore[arg-type]
+
+        assert order == ["one"]
+
+    def test_stopping_what_was_never_started_is_nothing(self, pool: ThreadPool) -> None:
+        """No thread waits for a word."""
+        pool.stop()
+
+        assert pool._ready.empty()
+
+
+class TestLoopPool:
+    """Lanes as tasks, so many side by side."""
+
+    def run(self, limit: int | None, lanes: int, jobs: int) -> tuple[int, list[Outcome], dict[int, int]]:
+        """Serve `jobs` jobs on each of `lanes`; the most at once, the outcomes, the most at once in one lane."""
+        outcomes: list[Outcome] = []
+        now, most = 0, 0
+        inside: dict[int, int] = {}
+        crowd: dict[int, int] = {}
+
+        def handler(number: int) -> Handler:
+            async def perform(run: Run) -> None:
+                nonlocal now, most
+                now, inside[number] = now + 1, inside.get(number, 0) + 1
+                most, crowd[number] = max(most, now), max(crowd.get(number, 0), inside[number])
+                await asyncio.sleep(0)
+                now, inside[number] = now - 1, inside[number] - 1
+                run.finished = len(run.records)
+
+            return perform
+
+        async def serving() -> None:
+            thread: Any = SimpleNamespace(loop=asyncio.get_running_loop())
+            pool = LoopPool(thread, limit)
+            made = [Lane(handler(number), pool, outcomes.append) for number in range(lanes)]
+            for _ in range(jobs):
+                for lane in made:
+                    pool.submit(job(lane))
+            while len(outcomes) < lanes * jobs:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert not pool._tasks
+            assert not pool._waiting
+
+        asyncio.run(asyncio.wait_for(serving(), 5))
+        return most, outcomes, crowd
+
+    @pytest.mark.parametrize(("limit", "most"), [(None, 4), (1, 1), (3, 3), (10, 4)])
+    def test_so_many_side_by_side(self, limit: int | None, most: int) -> None:
+        """And all are served in the end."""
+        found, outcomes, crowd = self.run(limit, lanes=4, jobs=3)
+
+        assert found == most
+        assert len(outcomes) == 12
+        assert all(outcome.error is None for outcome in outcomes)
+        assert set(crowd.values()) == {1}
+
+    @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError(), ValueError()])
+    def test_whatever_is_raised_the_loop_goes_on(self, error: BaseException) -> None:
+        """It becomes an outcome; the next lane is served."""
+        outcomes: list[Outcome] = []
+
+        async def fail(_run: Run) -> None:
+            raise error
+
+        async def finish(run: Run) -> None:
+            run.finished = 1
+
+        async def serving() -> None:
+            thread: Any = SimpleNamespace(loop=asyncio.get_running_loop())
+            pool = LoopPool(thread, 1)
+            reply: Callable[[Outcome], None] = outcomes.append
+            for handler in (fail, finish):
+                pool.submit(job(Lane(handler, pool, reply)))
+            while len(outcomes) < 2:
+                await asyncio.sleep(0)
+
+        asyncio.run(asyncio.wait_for(serving(), 5))
+
+        assert [outcome.error for outcome in outcomes] == [error, None]
