@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Coroutine
+from contextlib import suppress
 from threading import Event, Thread
 from typing import Any
 
@@ -17,6 +18,7 @@ class LoopThread:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self._ready = Event()
+        self._stopping = Event()
         self._thread = Thread(target=self._run, name="karafka-loop", daemon=True)
 
     def start(self) -> None:
@@ -26,6 +28,7 @@ class LoopThread:
     def stop(self) -> None:
         """Cancel what still runs and end the loop; waits a second at most."""
         if self._thread.is_alive():
+            self._stopping.set()
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._thread.join(1.0)
 
@@ -33,7 +36,11 @@ class LoopThread:
         asyncio.set_event_loop(self.loop)
         self.loop.call_soon(self._ready.set)
         try:
-            self.loop.run_forever()
+            while not self._stopping.is_set():
+                # A task that raises these two takes them through the loop; whoever awaits it is told as well, and
+                # their verdict is the listener's. The loop goes on for everybody else.
+                with suppress(SystemExit, KeyboardInterrupt):
+                    self.loop.run_forever()
             left = asyncio.all_tasks(self.loop)
             for task in left:
                 task.cancel()

@@ -39,6 +39,8 @@ class Commits:
         self._flown_at = now
         # Committed, with nothing in hand: markers may still come.
         self._done: dict[Partition, None] = {}
+        # Whether each partition is to be asked for by itself: the client says of all what was refused of one.
+        self._alone = False
         self._looked = now
 
     def want(self, partition: Partition, finished: int = 0) -> None:
@@ -99,8 +101,11 @@ class Commits:
         if not flight:
             return
         self._flown_at = now
+        offsets = {place: position for place, (_, position) in flight.items()}
+        alone, self._alone = self._alone, False
         try:
-            self._client.commit({place: position for place, (_, position) in flight.items()})
+            for asked_for in [{place: position} for place, position in offsets.items()] if alone else [offsets]:
+                self._client.commit(asked_for)
         except BrokerError as error:
             self._wanted |= {partition: None for partition, _ in flight.values()}
             self._tell_failed(tuple(flight), str(error))
@@ -139,6 +144,7 @@ class Commits:
                 kept[place] = position
         if kept:
             self._events.tell(Committed(group=self._group, offsets=kept))
+        self._alone = self._alone or (bool(refused) and len(answer.offsets) > 1)
         for code, places in refused.items():
             self._tell_failed(tuple(places), f"a commit was refused: {code}")
 

@@ -17,7 +17,7 @@ from confluent_kafka import Producer as _Producer
 from confluent_kafka.admin import AdminClient
 
 from karafka.client import Answer, Effect, News, Rebalance, Report, Trouble
-from karafka.config import Settings
+from karafka.config import Settings, masked
 from karafka.errors import BrokerError, ConfigError
 from karafka.messages import Header, Place, Record
 
@@ -59,6 +59,17 @@ EFFECTS: Mapping[int, Effect] = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: Effect.HOLD,
     KafkaError.SASL_AUTHENTICATION_FAILED: Effect.HOLD,
     KafkaError._MAX_POLL_EXCEEDED: Effect.LOST,  # noqa: SLF001
+    KafkaError._DESTROY_BROKER: Effect.NEWS,  # noqa: SLF001
+    KafkaError._STATE: Effect.NEWS,  # noqa: SLF001
+    KafkaError._IN_PROGRESS: Effect.NEWS,  # noqa: SLF001
+    KafkaError._PREV_IN_PROGRESS: Effect.NEWS,  # noqa: SLF001
+    KafkaError.FENCED_LEADER_EPOCH: Effect.NEWS,
+    KafkaError.UNKNOWN_LEADER_EPOCH: Effect.NEWS,
+    KafkaError.OFFSET_NOT_AVAILABLE: Effect.NEWS,
+    KafkaError.STALE_MEMBER_EPOCH: Effect.NEWS,
+    KafkaError.FENCED_MEMBER_EPOCH: Effect.NEWS,
+    KafkaError.UNSTABLE_OFFSET_COMMIT: Effect.NEWS,
+    KafkaError.THROTTLING_QUOTA_EXCEEDED: Effect.NEWS,
     KafkaError.REBALANCE_IN_PROGRESS: Effect.NEWS,
     KafkaError.ILLEGAL_GENERATION: Effect.NEWS,
     KafkaError.UNKNOWN_MEMBER_ID: Effect.NEWS,
@@ -91,7 +102,14 @@ def trouble(error: KafkaError, topic: str | None = None, place: Place | None = N
 
 def broker_error(error: KafkaException) -> BrokerError:
     said = error.args[0]
-    return BrokerError(f"{said.str()} ({said.name()})", retriable=trouble(said).effect is Effect.NEWS)
+    return BrokerError(f"{said.str()} ({said.name()})", retriable=_retriable(said))
+
+
+def _retriable(error: KafkaError) -> bool:
+    """Whether asking again may help: yes, unless it is fatal, or a person must act. (The client's own word for it is
+    no even for a time-out.)
+    """
+    return not error.fatal() and EFFECTS.get(error.code(), Effect.NEWS) not in {Effect.HOLD, Effect.END}
 
 
 def check(kafka: Settings, where: str) -> None:
@@ -100,9 +118,11 @@ def check(kafka: Settings, where: str) -> None:
         _Consumer({**kafka, "bootstrap.servers": "", "group.id": "check", "log_level": 0}).close()
     except KafkaException as error:
         said = error.args[0].str()
-        unknown = re.search(r'No such configuration property: "([^"]*)"', said)
-        if unknown:
+        if unknown := re.search(r'No such configuration property: "([^"]*)"', said):
             reason = f"sets {unknown[1]!r}, which librdkafka does not know: its CONFIGURATION.md lists the names"
+        elif refused := re.search(r'configuration property "([^"]*)"|: ([a-z.]+) failed', said):
+            name = refused[1] or refused[2]
+            reason = f"sets {name!r} to {masked(kafka).get(name)!r}, which librdkafka refuses: {said}"
         else:
             reason = f"is refused by librdkafka: {said}"
         raise ConfigError(f"{where} {reason}") from None
@@ -217,8 +237,7 @@ class ConfluentConsumer:
             raise broker_error(error) from error
         for one in answers:
             if one.error is not None:
-                retriable = trouble(one.error).effect in {Effect.NEWS, Effect.MISSING}
-                raise BrokerError(f"{one.topic}/{one.partition}: {one.error.str()}", retriable=retriable)
+                raise BrokerError(f"{one.topic}/{one.partition}: {one.error.str()}", retriable=_retriable(one.error))
         return answers
 
     # ── moving ───────────────────────────────────────────────────────────────────────────────────────────────

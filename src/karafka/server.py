@@ -11,7 +11,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import Thread
 from types import FrameType
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from karafka.aio import LoopPool, LoopThread
 from karafka.app import App
@@ -36,6 +36,10 @@ LAST_FLUSH = 5.0
 # Objects made before the collector looks: measured at +10 % of throughput against Python's 700.
 GC_THRESHOLD = 20_000
 
+# Seconds between looks for a wish, of the main thread.
+LOOK = 0.1
+# Seconds that listeners have to say what runs and to leave, when a second signal does not wait.
+HURRY = 1.0
 # Seconds within which a second signal is the echo of the first.
 ECHO = 0.3
 
@@ -63,6 +67,8 @@ class Server:
         self._producers: list[Producer] = []
         # What should happen, told by signals and listeners to whoever waits in `run`: (status, reason).
         self._wishes: SimpleQueue[tuple[int, str]] = SimpleQueue()
+        #: After the end: whether work was left running. What runs then ends only with the process.
+        self.overran = False
         self._attended = False
         self._status = STOPPED
 
@@ -89,11 +95,19 @@ class Server:
         self._attended = True
         try:
             self.start()
-            status, reason = self._wishes.get()
+            status, reason = self._wish()
             return self.stop(reason, status)
         finally:
             for name, handler in before.items():
                 signal.signal(name, handler)
+
+    def _wish(self) -> tuple[int, str]:
+        """Wait for a wish. In short waits: one without an end can sleep through two signals that come together."""
+        while True:
+            try:
+                return self._wishes.get(timeout=LOOK)
+            except Empty:
+                continue
 
     def start(self) -> None:
         """Start listeners and workers on threads of their own, and return."""
@@ -132,7 +146,8 @@ class Server:
         left = sum(producer.close(0.0 if hurried else LAST_FLUSH) for producer in self._producers)
         if left:
             unfinished += (f"{left} messages that were not sent",)
-        if unfinished or hurried:
+        self.overran = bool(unfinished) or hurried
+        if self.overran:
             status = TIMED_OUT
         self._status = status
         self._lifecycle.advance(Phase.STOPPED)
@@ -151,6 +166,11 @@ class Server:
             except Empty:
                 continue
             if reason.startswith("SIG") and self._clock.monotonic() - since > ECHO:
+                for listener in self._listeners:
+                    listener.stop(by=0.0)
+                until = self._clock.monotonic() + HURRY
+                for listener in self._listeners:
+                    listener.join(max(0.0, until - self._clock.monotonic()))
                 return True
         return False
 
@@ -235,9 +255,9 @@ class Server:
         return pool
 
 
-def end(status: int) -> None:
-    """End the process with `status`: past a time-out at once, whatever hangs."""
-    if status == TIMED_OUT:
+def end(server: Server, status: int) -> NoReturn:
+    """End the process with `status`: in order, or, past a time-out, at once, whatever hangs."""
+    if server.overran:
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -7,36 +7,34 @@ the system's, and survives the process.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
-from dataclasses import dataclass
 
 from karafka import App, Backoff, BatchController, Controller, Message, before_enqueue, topic
-from tests.chaos.ledger import Line
+from tests.chaos.ledger import Line, Numbered
 
 LIFE = int(os.environ["CHAOS_LIFE"])
 FAILING = os.environ["CHAOS_FAILING"] == "1"
 LEDGER = os.open(os.environ["CHAOS_LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
 # Now and then a message takes longer, so that a kill finds it in hand.
-SLOW_EACH, SLOW = 199, 0.005
+SLOW_EACH, SLOW = 997, 0.3
 
 
-@dataclass
-class Numbered:
-    """The payload: the `sequence`-th message of its partition, from 0."""
-
-    sequence: int
-
-
-class Unlucky(Exception):
+class UnluckyError(Exception):
     """One message in a hundred fails the first time."""
+
+
+def pause(payload: Numbered, partition: int) -> float:
+    """Seconds that this message takes; not at the same time in all partitions."""
+    return SLOW if (payload.sequence + 249 * partition) % SLOW_EACH == 0 else 0
 
 
 def meet(message: Message[Numbered]) -> None:
     """Raise for a message that is to fail now."""
     if FAILING and message.attempt == 1 and message.payload.sequence % 100 == 13:
-        raise Unlucky
+        raise UnluckyError
 
 
 def write(message: Message[Numbered]) -> None:
@@ -49,8 +47,7 @@ class FastController(Controller[Numbered]):
     """`params` first: parsed ahead, the engine's shortest path."""
 
     def perform(self) -> None:
-        if self.params.sequence % SLOW_EACH == 0:
-            time.sleep(SLOW)
+        time.sleep(pause(self.params, self.message.partition))
         meet(self.message)
         write(self.message)
 
@@ -63,8 +60,7 @@ class HookController(Controller[Numbered]):
         meet(self.message)
 
     def perform(self) -> None:
-        if self.params.sequence % SLOW_EACH == 0:
-            time.sleep(SLOW)
+        time.sleep(pause(self.params, self.message.partition))
         write(self.message)
 
 
@@ -72,7 +68,7 @@ class AsyncController(Controller[Numbered]):
     """On the event loop."""
 
     async def perform(self) -> None:
-        await asyncio.sleep(SLOW if self.params.sequence % SLOW_EACH == 0 else 0)
+        await asyncio.sleep(pause(self.params, self.message.partition))
         meet(self.message)
         write(self.message)
 
@@ -87,27 +83,21 @@ class WholeController(BatchController[Numbered]):
             write(message)
 
 
-CONTROLLERS: dict[str, type[Controller[Numbered]] | type[BatchController[Numbered]]] = {
+CONTROLLERS: dict[str, type[Controller[Numbered] | BatchController[Numbered]]] = {
     "fast": FastController,
     "hook": HookController,
     "async": AsyncController,
     "batch": WholeController,
 }
 
-if "CHAOS_TOPIC" in os.environ:
-    app = App(
-        os.environ["CHAOS_GROUP"],
-        # A static member: its next life gets its partitions at once, not when the dead one's session has passed.
-        kafka={
-            "bootstrap.servers": os.environ["CHAOS_BOOTSTRAP"],
-            "group.instance.id": "chaos",
-            "session.timeout.ms": 6000,
-        },
-        commit_interval=float(os.environ["CHAOS_COMMIT_INTERVAL"]),
-        retry=Backoff(0.02, 0.2),
-    )
-    controller = CONTROLLERS[os.environ["CHAOS_VARIANT"]]
-    if issubclass(controller, BatchController):
-        app.routes.draw(topic(os.environ["CHAOS_TOPIC"], controller, max_wait=0.05))
-    else:
-        app.routes.draw(topic(os.environ["CHAOS_TOPIC"], controller))
+app = App(
+    os.environ["CHAOS_GROUP"],
+    kafka={"bootstrap.servers": os.environ["CHAOS_BOOTSTRAP"], **json.loads(os.environ["CHAOS_KAFKA"])},
+    commit_interval=float(os.environ["CHAOS_COMMIT_INTERVAL"]),
+    retry=Backoff(0.02, 0.2),
+)
+controller = CONTROLLERS[os.environ["CHAOS_VARIANT"]]
+if issubclass(controller, BatchController):
+    app.routes.draw(topic(os.environ["CHAOS_TOPIC"], controller, max_wait=0.05))
+else:
+    app.routes.draw(topic(os.environ["CHAOS_TOPIC"], controller))

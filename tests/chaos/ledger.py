@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 # A commit may be on its way for so long, on a busy machine, before the broker has it; so long may a batch take.
-ON_ITS_WAY = 1.0
+ON_ITS_WAY = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """The payload: the `sequence`-th message of its partition, from 0."""
+
+    sequence: int
 
 
 class Line(NamedTuple):
@@ -33,9 +40,37 @@ class Line(NamedTuple):
         return cls(int(life), int(partition), int(offset), int(sequence), float(at))
 
 
-def read(path: Path) -> list[Line]:
-    """All performances, in the order they were written."""
-    return [Line.parse(text) for text in path.read_text().splitlines()] if path.exists() else []
+class Tail:
+    """Reads the file as it grows: `lines` are all performances so far, as they were written."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._position = 0
+        self.lines: list[Line] = []
+        self._tops: dict[int, int] = {}
+
+    def read(self) -> None:
+        """Take in what is new; a line that is not whole yet waits for the next time."""
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._position)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._position += len(whole)
+        for text in whole.decode().splitlines():
+            line = Line.parse(text)
+            self.lines.append(line)
+            self._tops[line.partition] = max(self._tops.get(line.partition, -1), line.sequence)
+
+    def top(self, partition: int) -> int:
+        """The highest sequence performed so far, -1 if none was."""
+        return self._tops.get(partition, -1)
+
+    def reached(self, sent: Mapping[int, Sequence[int]]) -> bool:
+        """Whether the last message of each partition was performed, now; those before it are the verdict's."""
+        self.read()
+        return all(self.top(partition) >= len(offsets) - 1 for partition, offsets in sent.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +85,7 @@ class Life:
 
 @dataclass(slots=True)
 class Verdict:
-    """What the ledger says. Each entry is a sentence; `repeats` counts, by life, what the lives after repeated of it."""
+    """What the ledger says, in sentences; `repeats` counts, by life, what the lives after repeated of it."""
 
     sent: int = 0
     performed: int = 0
@@ -59,6 +94,7 @@ class Verdict:
     unordered: list[str] = field(default_factory=list)
     too_old: list[str] = field(default_factory=list)
     uncommitted: list[str] = field(default_factory=list)
+    unclean: list[str] = field(default_factory=list)
     repeats: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -67,21 +103,21 @@ class Verdict:
 
     @property
     def sound(self) -> bool:
-        return not (self.lost or self.unordered or self.too_old or self.uncommitted)
+        return not (self.lost or self.unordered or self.too_old or self.uncommitted or self.unclean)
 
     def __str__(self) -> str:
         worst = max(self.repeats.values(), default=0)
         each = self.duplicates / self.kills if self.kills else 0
+        old = len(self.too_old)
         lines = [
-            f"{'SOUND' if self.sound else 'BROKEN'}: {self.sent} sent, {self.performed} performed, "
-            f"{self.kills} lives ended by -9",
+            "SOUND" if self.sound else "BROKEN",
+            f"{self.sent} sent, {self.performed} performed, {self.kills} lives ended by -9",
             f"lost: {len(self.lost)}",
             f"order broken: {len(self.unordered)}",
-            f"duplicates: {self.duplicates} ({each:.1f} a kill, {worst} at most), "
-            f"of work older than a commit interval: {len(self.too_old)}",
+            f"duplicates: {self.duplicates} ({each:.1f} a kill, {worst} at most); of work that was due: {old}",
             f"partitions not committed up to their end: {len(self.uncommitted)}",
         ]
-        for found in (self.lost, self.unordered, self.too_old, self.uncommitted):
+        for found in (self.lost, self.unordered, self.too_old, self.uncommitted, self.unclean):
             lines += [f"  {one}" for one in found[:5]]
             lines += [f"  … and {len(found) - 5} more"] if len(found) > 5 else []
         return "\n".join(lines)
@@ -128,14 +164,11 @@ def _unordered(partition: int, lines: Iterable[Line]) -> list[str]:
     found = []
     life, last, highest = -1, -1, -1
     for line in lines:
-        if line.life != life:
-            right = line.sequence <= highest + 1
-        else:
-            right = line.sequence == last + 1
-        if not right:
+        born = line.life != life
+        if line.sequence > highest + 1 if born else line.sequence != last + 1:
             found.append(
                 f"partition {partition}, life {line.life}: sequence {line.sequence} came after "
-                f"{last if line.life == life else f'{highest}, the highest of the lives before'}"
+                f"{f'{highest}, the highest of the lives before' if born else last}"
             )
         life, last = line.life, line.sequence
         highest = max(highest, last)

@@ -72,4 +72,4 @@ def test_an_end_that_is_not_committed_is_found() -> None:
     verdict = lived((0, 0, 1.0), (0, 1, 2.0), (0, 2, 3.0), committed=2)
 
     assert verdict.uncommitted == ["partition 0: committed 2, its end is 3"]
-    assert str(verdict).startswith("BROKEN: 3 sent, 3 performed")
+    assert str(verdict).startswith("BROKEN\n3 sent, 3 performed")

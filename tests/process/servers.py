@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGTERM, Signals
@@ -23,6 +23,7 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartiti
 from confluent_kafka.admin import AdminClient
 
 from karafka import Producer
+from tests.brokers import new_group, new_topic
 
 DEADLINE = 30.0
 
@@ -58,7 +59,7 @@ class Server:
     def __init__(self, folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         self.heard = Heard()
         self.process = subprocess.Popen(
-            [sys.executable, "-X", "dev", "-W", "error", "-m", "karafka", *arguments],
+            [sys.executable, "-W", "error", "-m", "karafka", *arguments],
             cwd=folder,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
             stdin=subprocess.DEVNULL,
@@ -129,6 +130,14 @@ class Server:
             reader.join(timeout)
         return status
 
+    def press(self, number: Signals) -> int:
+        """Signal it twice a second, as a person in a hurry would, until it ends; the exit status."""
+        while self.process.poll() is None:
+            self.signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.5)
+        return self.ended()
+
     def stop(self, number: Signals = SIGTERM, timeout: float = DEADLINE) -> int:
         """Signal it and wait for its end; the exit status."""
         self.signal(number)
@@ -176,6 +185,9 @@ import asyncio, os, signal, sys, time
 from pathlib import Path
 from karafka import *
 
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
 """
 
 
@@ -188,6 +200,32 @@ def app(bootstrap: str, group: str, body: str, *, kafka: Mapping[str, object] | 
     made = {"bootstrap.servers": bootstrap, **quick}
     told = "".join(f", {name}={value!r}" for name, value in settings.items())
     return f"{HEAD}app = App({group!r}, kafka={made!r}{told})\n\n{body}"
+
+
+class Scene:
+    """A topic, a group and a folder that no other test uses, and the small apps of a test on them."""
+
+    def __init__(self, bootstrap: str, folder: Path, partitions: int = 1) -> None:
+        self.bootstrap, self.folder, self.partitions = bootstrap, folder, partitions
+        self.topic, self.group = new_topic(bootstrap, partitions), new_group()
+
+    def app(self, *perform: str, asynchronous: bool = False, **settings: Any) -> str:
+        """An app with one controller, whose `perform` is those lines. Settings are `App`'s."""
+        return app(self.bootstrap, self.group, each(self.topic, *perform, asynchronous=asynchronous), **settings)
+
+    def send(self, *payloads: object, partition: int = 0) -> None:
+        send(self.bootstrap, self.topic, payloads, partition)
+
+    @property
+    def committed(self) -> list[int | None]:
+        return committed(self.bootstrap, self.group, self.topic, self.partitions)
+
+
+def each(topic: str, *perform: str, asynchronous: bool = False) -> str:
+    """A controller for `topic` whose `perform` is those lines."""
+    define = "async def" if asynchronous else "def"
+    lines = "\n".join(f"        {line}" for line in perform)
+    return f"@app.topic({topic!r})\nclass Each(Controller):\n    {define} perform(self):\n{lines}\n"
 
 
 # ── the cluster's side ───────────────────────────────────────────────────────────────────────────────────────────

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from inspect import iscoroutinefunction
 from threading import Condition
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -25,7 +25,7 @@ from karafka.events import Assigned, Buried, Committed, ErrorOccurred, Event, Ou
 from karafka.handlers import Handler
 from karafka.listener import Work
 from karafka.messages import Run
-from karafka.routing import Route
+from karafka.routing import Route, Subscription
 from tests.brokers import new_group, new_topic
 from tests.brokers import until as until_true
 
@@ -210,8 +210,8 @@ class Watched(Server):
         self._watch = watch
         super().__init__(app)
 
-    def _work(self, route: Route) -> Work:
-        work = super()._work(route)
+    def _work(self, route: Route, subscription: Subscription) -> Work:
+        work = super()._work(route, subscription)
         return replace(work, handler=self._watch.over(route.group, work.handler))
 
 
@@ -224,8 +224,8 @@ def running(app: App, *, allow: tuple[type[ErrorOccurred], ...] = (), status: in
     try:
         yield watch
     finally:
-        ended = watch.server.stop()
         WATCHES.remove(watch)
+        ended = watch.server.stop()
     watch.check()
     assert ended == status, f"the server ended with {ended}"
     assert app.events.failures == 0, "a listener raised"
@@ -291,6 +291,21 @@ class Stage:
         with self.reader(group) as reader:
             asked = [TopicPartition(topic, number) for number in range(partitions)]
             return {one.partition: one.offset for one in reader.committed(asked, 10) if one.offset >= 0}
+
+    def commit(self, group: str, offset: TopicPartition) -> None:
+        """Set what `group`, which nobody runs, has committed."""
+        with self.reader(group) as reader:
+            reader.commit(offsets=[offset], asynchronous=False)
+
+    def delete(self, topic: str, before: int) -> None:
+        """Delete what lies before an offset of partition 0, as retention does."""
+        (deleted,) = self._admin.delete_records([TopicPartition(topic, 0, before)]).values()
+        deleted.result(10)
+
+    @staticmethod
+    def headers(message: Message) -> list[tuple[str, bytes | None]]:
+        """A message's headers as the client gives them, which its types do not say."""
+        return cast("list[tuple[str, bytes | None]]", message.headers() or [])
 
     def read(self, topic: str, count: int) -> list[Message]:
         """The first `count` messages of partition 0, by a bare client."""

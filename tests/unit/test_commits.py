@@ -214,6 +214,22 @@ class TestAnswers:
         assert ledger.broker.commits == []
 
 
+def test_after_a_refusal_each_is_asked_for_by_itself(ledger: Ledger) -> None:
+    """The client says of all what was refused of one: its neighbours are not to be held up by it."""
+    ledger.partition(P0, 10)
+    ledger.partition(P1, 10)
+    ledger.turn(1.0)
+    ledger.answer(0, "UNKNOWN_TOPIC_OR_PART")
+
+    ledger.turn(1.0)
+    assert ledger.broker.commits[1:] == [{P0: 10}, {P1: 10}]
+
+    ledger.answer(1)
+    ledger.answer(2, "UNKNOWN_TOPIC_OR_PART")
+    ledger.turn(1.0)
+    assert ledger.broker.commits[3:] == [{P1: 10}]
+
+
 class TestMarkers:
     """Markers of transactions are no lag."""
 

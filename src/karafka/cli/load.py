@@ -29,6 +29,8 @@ def load_app(target: str | None) -> App:
             raise ConfigError(f"there is no app.py in {Path.cwd()}: {WAYS}")
         target = "app:app"
     name, _, attribute = target.partition(":")
+    if not all(part.isidentifier() for part in [*name.split("."), *([attribute] if attribute else [])]):
+        raise ConfigError(f"{target!r} names no app: module:attribute is expected, such as shop.main:app")
     sys.path.insert(0, str(Path.cwd()))
     try:
         module = import_module(name)

@@ -51,8 +51,8 @@ def server(target: str | None, *, embedded: bool, log_level: str, log_format: st
     if not embedded:
         app = load_app(target)
         LogListener(app.events)
-        end(Server(app).run())
-        return
+        consuming = Server(app)
+        end(consuming, consuming.run())
 
     from karafka.devbroker.embedded import NOTICE, Embedded  # noqa: PLC0415
 
@@ -62,8 +62,9 @@ def server(target: str | None, *, embedded: bool, log_level: str, log_format: st
         broker.create(line.name for _, line in app.routes if isinstance(line.name, str))
         click.echo(f"{NOTICE} Address: {broker.bootstrap}", err=True)
         LogListener(app.events)
-        status = Server(app).run()
-    end(status)
+        consuming = Server(app)
+        status = consuming.run()
+    end(consuming, status)
 
 
 def _point(app: App, broker: Embedded) -> None:

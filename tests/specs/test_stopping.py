@@ -1,0 +1,69 @@
+"""A stop finishes what runs, commits it and leaves; what outlasts its time is named, and status 2 says so."""
+
+from __future__ import annotations
+
+import time
+from threading import Event
+
+from karafka import BatchController, Controller
+from karafka.events import Overran, ServerStopped
+from tests.specs.run import Notes, Stage, running, until
+
+
+def test_what_runs_is_finished_and_nothing_new_begun(stage: Stage) -> None:
+    app, topic = stage.app(), stage.topic()
+    begun: Notes[int] = Notes()
+    done: Notes[int] = Notes()
+    stage.send(topic, map(str, range(50)))
+
+    @app.topic(topic)
+    class Slow(Controller[int]):
+        def perform(self) -> None:
+            begun.add(self.params)
+            Event().wait(1)
+            done.add(self.params)
+
+    with running(app) as server:
+        until(lambda: len(begun) == 1)
+        began = time.monotonic()
+        server.server.stop()
+        assert time.monotonic() - began < 3
+    assert begun.all() == done.all() == [0]
+    assert stage.committed(app.config.client_id, topic) == {0: 1}
+
+
+def test_what_outlasts_the_time_out_is_named_and_not_committed(stage: Stage) -> None:
+    app, topic = stage.app(shutdown_timeout=0.5), stage.topic()
+    begun: Notes[int] = Notes()
+    open_ = Event()
+    stage.send(topic, map(str, range(5)))
+
+    @app.topic(topic)
+    class Stuck(Controller[int]):
+        def perform(self) -> None:
+            begun.add(self.params)
+            if self.params == 2:
+                open_.wait(20)
+
+    with running(app, allow=(Overran,), status=2) as server:
+        until(lambda: 2 in begun)
+        assert server.server.stop() == 2
+        (event,) = server.told(ServerStopped)
+        open_.set()
+    assert len(event.unfinished) == 1
+    assert f"{topic}/0/2" in event.unfinished[0]
+    assert stage.committed(app.config.client_id, topic) == {0: 2}
+
+
+def test_a_batch_that_gathers_for_a_day_holds_up_no_stop(stage: Stage) -> None:
+    app, topic = stage.app(), stage.topic()
+    stage.send(topic, ["1"])
+
+    @app.topic(topic, max_wait=86_400.0)
+    class Patient(BatchController[int]):
+        def perform(self) -> None:
+            raise AssertionError("not yet")
+
+    with running(app):
+        began = time.monotonic()
+    assert time.monotonic() - began < 5

@@ -1,0 +1,70 @@
+"""A group that never read a topic begins where its route says; a partition added later begins at its beginning."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+
+from karafka import Controller
+from karafka.events import Assigned, Committed
+from tests.specs.run import Notes, Stage, running, until
+
+
+@pytest.mark.parametrize("start", ["earliest", "latest"])
+def test_the_start_is_the_routes(stage: Stage, start: Literal["earliest", "latest"]) -> None:
+    app, topic = stage.app(), stage.topic()
+    seen: Notes[int] = Notes()
+    stage.send(topic, ["1", "2"])
+
+    @app.topic(topic, start=start)
+    class Keep(Controller[int]):
+        def perform(self) -> None:
+            seen.add(self.params)
+
+    with running(app) as server:
+        until(lambda: server.told(Assigned))
+        stage.send(topic, ["3"])
+        until(lambda: 3 in seen)
+    assert seen.all() == {"earliest": [1, 2, 3], "latest": [3]}[start]
+
+
+def test_a_partition_added_later_begins_at_its_beginning(stage: Stage) -> None:
+    """Also where the route says latest: nothing sent after the group began may be passed over."""
+    app, topic = stage.app(), stage.topic()
+    seen: Notes[int] = Notes()
+    stage.send(topic, ["1"])
+
+    @app.topic(topic, start="latest")
+    class Keep(Controller[int]):
+        def perform(self) -> None:
+            seen.add(self.params)
+
+    with running(app) as server:
+        until(lambda: server.told(Committed))  # the end is remembered at once
+        stage.grow(topic, 2)
+        stage.send(topic, ["2", "3"], partition=1)
+        until(lambda: len(seen) == 2)
+    assert seen.all() == [2, 3]
+
+
+def test_an_end_is_remembered_before_the_first_message(stage: Stage) -> None:
+    """Between a first start with latest and a second one messages come: they are read."""
+    topic = stage.topic()
+    first = stage.app()
+    second = stage.app(client_id=first.config.client_id)
+    seen: Notes[int] = Notes()
+    stage.send(topic, ["1"])
+
+    class Keep(Controller[int]):
+        def perform(self) -> None:
+            seen.add(self.params)
+
+    for app in (first, second):
+        app.topic(topic, start="latest")(Keep)
+    with running(first) as server:
+        until(lambda: server.told(Assigned))
+    stage.send(topic, ["2"])
+    with running(second):
+        until(lambda: len(seen) == 1)
+    assert seen.all() == [2]
