@@ -8,7 +8,6 @@ One listener per subscription (a consumer group on a cluster), on one thread, wh
 from __future__ import annotations
 
 import heapq
-import random
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -17,20 +16,21 @@ from itertools import count
 from queue import Empty, SimpleQueue
 from threading import Thread
 from time import perf_counter
-from typing import Any, Protocol, TypeAlias, TypeVar, assert_never
+from typing import Any, TypeAlias, TypeVar, assert_never
 
 from karafka import events as told
 from karafka.client import Answer, Consumer, Effect, Topics, Trouble
 from karafka.clock import Clock
 from karafka.commits import Commits
-from karafka.errors import BrokerError, words
+from karafka.errors import BrokerError
 from karafka.events import Events
 from karafka.flow import Flow
-from karafka.jobs import Handler, Job, Lane, Outcome, Pool
+from karafka.jobs import Job, Lane, Outcome
 from karafka.lifecycle import Lifecycle, Phase
-from karafka.messages import Header, Place, Record
-from karafka.partition import RUN_TIME, Partition, Setback, State, measure
-from karafka.policy import Asked, Backoff, Bury, End, Hold, Policy, Retry, Skip, Split, Verdict, grave_headers, judge
+from karafka.messages import Place, Record
+from karafka.partition import RUN_TIME, Partition, State, measure
+from karafka.policy import Policy
+from karafka.setbacks import Interred, Setbacks, Work
 from karafka.starts import TIMEOUT, Begin, resolve
 from karafka.watch import TopicsRead
 
@@ -46,36 +46,6 @@ ASK_AGAIN = 0.2
 LAST_COMMIT = 5.0
 # How long leaving the group may take: it may wait for a broker that is away.
 CLOSE_TIMEOUT = 5.0
-
-
-class Burier(Protocol):
-    """Sends dead letters. `done(error)` is called on any thread, once, when the broker has answered (None: kept)."""
-
-    def bury(
-        self, topic: str, record: Record, headers: Iterable[Header], done: Callable[[str | None], None]
-    ) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What is done with a topic's messages: who handles them, by which policy, on which workers."""
-
-    handler: Handler
-    policy: Policy
-    pool: Pool
-    burier: Burier
-    controller: str
-
-
-@dataclass(frozen=True, slots=True)
-class Interred:
-    """The answer to a burial: `error` is None when the broker confirmed it."""
-
-    partition: Partition
-    record: Record
-    grave: str
-    attempt: int
-    error: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +102,12 @@ class Listener:
         self._client: Consumer
         self._commits: Commits
         self._flow: Flow
+        self._setbacks: Setbacks
         self._partitions: dict[Place, Partition] = {}
         # Sets, as dicts that keep their order. Changed this turn: may give out jobs, or need pausing. Busy: has jobs
-        # out. Burying: has a dead letter under way.
+        # out.
         self._changed: dict[Partition, None] = {}
         self._busy: dict[Partition, None] = {}
-        self._burying: dict[Partition, None] = {}
         # When BACKING_OFF partitions and gathering batches are to be looked at again: (time, tie, partition).
         self._timers: list[tuple[float, int, Partition]] = []
         self._tie = count()
@@ -195,6 +165,16 @@ class Listener:
         self._client = self._make_client()
         self._commits = Commits(self._client, self._events, self.group, self._bounds.commit_interval, now)
         self._flow = Flow(self._client, self._events, self.group, self._bounds.memory)
+        self._setbacks = Setbacks(
+            self.group,
+            self._events,
+            self._clock,
+            self._commits,
+            work=self._work,
+            back_off=self._back_off,
+            put=self._inbox.put,
+            ended=self._ended,
+        )
         self._topics.open(self._client, self)
 
     def step(self) -> None:
@@ -205,7 +185,7 @@ class Listener:
         enough = self._moved and self._flow.enough(self._busy)
         if not enough:
             self._receive(self._patience(self._clock.monotonic()))
-        out = bool(self._busy or self._burying)
+        out = bool(self._busy or self._setbacks.burying)
         self._moved = self._settle(wait=0.0 if self._changed or not out else RUN_TIME if enough else PATIENCE)
         now = self._clock.monotonic()
         self._wake(now)
@@ -220,7 +200,7 @@ class Listener:
 
     def _patience(self, now: float) -> float:
         """How long the broker may be waited for: not at all while work is out, else until the next timer."""
-        if self._busy or self._burying or self._changed or not self._inbox.empty():
+        if self._busy or self._setbacks.burying or self._changed or not self._inbox.empty():
             return 0.0
         due = self._timers[0][0] - now if self._timers else IDLE
         return max(0.0, min(IDLE, due, self._commits.wait(now)))
@@ -335,7 +315,8 @@ class Listener:
                 case Outcome():
                     self._settle_outcome(one)
                 case Interred():
-                    self._settle_burial(one)
+                    self._setbacks.settle(one)
+                    self._changed[one.partition] = None
                 case Names():
                     self._topics.know(one.topics, self._client, self)
                 case _:
@@ -362,7 +343,7 @@ class Listener:
                     )
                 )
         if setback is not None:
-            self._judge(partition, setback)
+            self._setbacks.judge(partition, setback)
 
     def _returned_void(self, place: Place, job: Job) -> None:
         """A job of an assignment that has ended is back: the one that waits for it may begin."""
@@ -384,50 +365,6 @@ class Listener:
         else:
             self._busy.pop(partition, None)
 
-    def _judge(self, partition: Partition, setback: Setback) -> None:
-        verdict = self._verdict(partition, setback)
-        leaving = partition.state >= State.LEAVING and not isinstance(verdict, End)
-        self._tell_setback(partition, setback, "left to the next owner" if leaving else _in_words(verdict, partition))
-        if leaving:
-            return
-        now = self._clock.monotonic()
-        match verdict:
-            case Retry(after):
-                self._back_off(partition, now + after)
-            case Split(after):
-                partition.split()
-                self._back_off(partition, now + after)
-            case Bury():
-                self._bury(partition, setback)
-            case Skip():
-                partition.skip()
-                self._commits.want(partition, 1)
-                self._tell_discarded(partition, setback)
-            case Hold():
-                partition.hold()
-            case End(status):
-                partition.hold()
-                where = "/".join(map(str, partition.place))
-                kind = type(setback.error).__name__
-                self._ended(status, f"{kind} was raised at {where}/{setback.record.offset()}")
-            case _:
-                assert_never(verdict)
-
-    def _verdict(self, partition: Partition, setback: Setback) -> Verdict:
-        policy, error, attempt = partition.policy, setback.error, setback.attempt
-        chance = random.random()  # noqa: S311 - jitter
-        try:
-            verdict: Any = judge(policy, error, attempt, alone=setback.alone, chance=chance)
-        except Exception as raised:  # noqa: BLE001 - the user's strategy may raise anything
-            said = f"{type(raised).__name__}: {words(raised)}"
-        else:
-            if isinstance(verdict, Retry | Split | Bury | Skip | Hold | End):
-                return verdict
-            said = f"it answered {verdict!r}, but Skip(), Retry(seconds), Bury() or None is expected"
-        offset = setback.record.offset() or 0
-        self._events.tell(told.StrategyFailed(**self._where(partition.place), offset=offset, error=said))
-        return Retry((policy.retry or Backoff()).delay(attempt, chance))
-
     def _back_off(self, partition: Partition, until: float) -> None:
         partition.back_off(until)
         self._wake_at(partition, until)
@@ -436,39 +373,6 @@ class Listener:
         if due < partition.wake_at:
             partition.wake_at = due
             heapq.heappush(self._timers, (due, next(self._tie), partition))
-
-    def _bury(self, partition: Partition, setback: Setback) -> None:
-        work, grave = self._work(partition.place.topic), partition.policy.dead_letter
-        assert work is not None  # noqa: S101 - only routed partitions are judged,
-        assert grave is not None  # noqa: S101 - and only those with a dead letter buried
-        partition.bury()
-        self._burying[partition] = None
-        record, attempt = setback.record, setback.attempt
-        headers = grave_headers(record, self.group, attempt, setback.error, self._clock.wall())
-
-        def done(refused: str | None) -> None:
-            self._inbox.put(Interred(partition, record, grave.topic, attempt, refused))
-
-        work.burier.bury(grave.topic, record, headers, done)
-
-    def _settle_burial(self, burial: Interred) -> None:
-        partition = burial.partition
-        self._burying.pop(partition, None)
-        if partition.state is State.REVOKED:
-            return  # buried, but not ours any more: the next owner buries it again
-        self._changed[partition] = None
-        where, offset = self._where(partition.place), burial.record.offset() or 0
-        if burial.error is None:
-            partition.buried()
-            self._commits.want(partition, 1)
-            self._events.tell(told.Buried(**where, offset=offset, grave=burial.grave))
-        else:
-            retry = partition.policy.retry or Backoff()
-            after = retry.delay(burial.attempt, random.random())  # noqa: S311 - jitter
-            self._back_off(partition, self._clock.monotonic() + after)
-            self._events.tell(
-                told.BurialFailed(**where, offset=offset, grave=burial.grave, after=after, error=burial.error)
-            )
 
     # ── giving out ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -584,7 +488,7 @@ class Listener:
         self._partitions.pop(partition.place, None)
         self._busy.pop(partition, None)
         self._changed.pop(partition, None)
-        self._burying.pop(partition, None)
+        self._setbacks.burying.pop(partition, None)
 
     def _made(self, place: Place, begin: Begin) -> Partition:
         work = self._work(place.topic)
@@ -628,41 +532,6 @@ class Listener:
             told.OutOfRange(**self._where(place), wanted=wanted, low=low, high=high, resumed=resumed, error=said)
         )
 
-    def _tell_discarded(self, partition: Partition, setback: Setback) -> None:
-        work = self._work(partition.place.topic)
-        offset, reason = setback.record.offset() or 0, f"the strategy gave it up after try {setback.attempt}"
-        controller = work.controller if work is not None else ""
-        self._events.tell(
-            told.Discarded(**self._where(partition.place), offset=offset, controller=controller, reason=reason)
-        )
-
-    def _tell_setback(self, partition: Partition, setback: Setback, verdict: str) -> None:
-        record, error, attempt = setback.record, setback.error, setback.attempt
-        work = self._work(partition.place.topic)
-        controller = work.controller if work is not None else ""
-        where, offset = self._where(partition.place), record.offset() or 0
-        if isinstance(error, Asked):
-            reason = error.reason
-            self._events.tell(
-                told.Postponed(
-                    **where, offset=offset, attempt=attempt, controller=controller, verdict=verdict, reason=reason
-                )
-            )
-            return
-        self._events.tell(
-            told.Failed(
-                **where,
-                offset=offset,
-                key=record.key(),
-                attempt=attempt,
-                controller=controller,
-                kind=type(error).__name__,
-                error=words(error),
-                traceback="".join(traceback.format_exception(error)),
-                verdict=verdict,
-            )
-        )
-
     def _tell_retried(self, partition: Partition, record: Record, attempt: int) -> None:
         self._events.tell(told.Retried(**self._where(partition.place), offset=record.offset() or 0, attempt=attempt))
 
@@ -694,25 +563,6 @@ class Listener:
         # With the broker away there is nobody to take leave of: the session's time-out tells the group.
         with suppress(BrokerError):
             self._client.close()
-
-
-def _in_words(verdict: Verdict, partition: Partition) -> str:
-    match verdict:
-        case Retry(after):
-            return f"tried again in {after:.1f} s"
-        case Split(after):
-            return f"tried again in halves in {after:.1f} s"
-        case Bury():
-            grave = partition.policy.dead_letter
-            return f"goes to {grave.topic}" if grave is not None else "goes nowhere"
-        case Skip():
-            return "given up"
-        case Hold():
-            return "held: the route has retry=None and no dead letter topic"
-        case End(status):
-            return f"ends the process with status {status}"
-        case _:
-            assert_never(verdict)
 
 
 def _no_lane() -> Lane:

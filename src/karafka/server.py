@@ -21,10 +21,11 @@ from karafka.errors import ConfigError
 from karafka.events import ServerStarted, ServerStopped, ServerStopping
 from karafka.jobs import Pool
 from karafka.lifecycle import Lifecycle, Phase
-from karafka.listener import Bounds, Listener, Work
+from karafka.listener import Bounds, Listener
 from karafka.pool import ThreadPool
 from karafka.producer import Producer
 from karafka.routing import Route, Subscription
+from karafka.setbacks import Work
 
 P = TypeVar("P", ThreadPool, LoopPool)
 

@@ -1,0 +1,230 @@
+"""What becomes of a message that failed: judged, told, and done: tried again, buried, given up, or the end.
+
+`judge` decides from the route's policy; this is the one place that acts on it. The listener's thread's alone, but for
+the answers to burials, which come by its inbox.
+"""
+
+from __future__ import annotations
+
+import random
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol, assert_never
+
+from karafka import events as told
+from karafka.clock import Clock
+from karafka.commits import Commits
+from karafka.errors import words
+from karafka.events import Events
+from karafka.jobs import Handler, Pool
+from karafka.messages import Header, Record
+from karafka.partition import Partition, Setback, State
+from karafka.policy import (
+    Asked,
+    Backoff,
+    Bury,
+    End,
+    Hold,
+    Policy,
+    Retry,
+    Skip,
+    Split,
+    Verdict,
+    grave_headers,
+    judge,
+)
+
+
+class Burier(Protocol):
+    """Sends dead letters. `done(error)` is called on any thread, once, when the broker has answered (None: kept)."""
+
+    def bury(
+        self, topic: str, record: Record, headers: Iterable[Header], done: Callable[[str | None], None]
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is done with a topic's messages: who handles them, by which policy, on which workers."""
+
+    handler: Handler
+    policy: Policy
+    pool: Pool
+    burier: Burier
+    controller: str
+
+
+@dataclass(frozen=True, slots=True)
+class Interred:
+    """The answer to a burial: `error` is None when the broker confirmed it."""
+
+    partition: Partition
+    record: Record
+    grave: str
+    attempt: int
+    error: str | None
+
+
+class Setbacks:
+    """See the module. `work(topic)` answers what is done with a topic.
+
+    `back_off(partition, until)` has the listener look at it again then; `put` is its inbox; `ended(status, reason)`
+    asks for the end of the process.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        events: Events,
+        clock: Clock,
+        commits: Commits,
+        *,
+        work: Callable[[str], Work | None],
+        back_off: Callable[[Partition, float], None],
+        put: Callable[[Interred], None],
+        ended: Callable[[int, str], None],
+    ) -> None:
+        self._group = group
+        self._events = events
+        self._clock = clock
+        self._commits = commits
+        self._work = work
+        self._back_off = back_off
+        self._put = put
+        self._ended = ended
+        #: Partitions that have a dead letter under way.
+        self.burying: dict[Partition, None] = {}
+
+    def judge(self, partition: Partition, setback: Setback) -> None:
+        """Decide, tell and act."""
+        verdict = self._verdict(partition, setback)
+        leaving = partition.state >= State.LEAVING and not isinstance(verdict, End)
+        self._tell_setback(partition, setback, "left to the next owner" if leaving else _in_words(verdict, partition))
+        if leaving:
+            return
+        now = self._clock.monotonic()
+        match verdict:
+            case Retry(after):
+                self._back_off(partition, now + after)
+            case Split(after):
+                partition.split()
+                self._back_off(partition, now + after)
+            case Bury():
+                self._bury(partition, setback)
+            case Skip():
+                partition.skip()
+                self._commits.want(partition, 1)
+                self._tell_discarded(partition, setback)
+            case Hold():
+                partition.hold()
+            case End(status):
+                partition.hold()
+                where = "/".join(map(str, partition.place))
+                kind = type(setback.error).__name__
+                self._ended(status, f"{kind} was raised at {where}/{setback.record.offset()}")
+            case _:
+                assert_never(verdict)
+
+    def _verdict(self, partition: Partition, setback: Setback) -> Verdict:
+        policy, error, attempt = partition.policy, setback.error, setback.attempt
+        chance = random.random()  # noqa: S311 - jitter
+        try:
+            verdict: Any = judge(policy, error, attempt, alone=setback.alone, chance=chance)
+        except Exception as raised:  # noqa: BLE001 - the user's strategy may raise anything
+            said = f"{type(raised).__name__}: {words(raised)}"
+        else:
+            if isinstance(verdict, Retry | Split | Bury | Skip | Hold | End):
+                return verdict
+            said = f"it answered {verdict!r}, but Skip(), Retry(seconds), Bury() or None is expected"
+        offset = setback.record.offset() or 0
+        self._events.tell(told.StrategyFailed(**self._where(partition), offset=offset, error=said))
+        return Retry((policy.retry or Backoff()).delay(attempt, chance))
+
+    def _bury(self, partition: Partition, setback: Setback) -> None:
+        work, grave = self._work(partition.place.topic), partition.policy.dead_letter
+        assert work is not None  # noqa: S101 - only routed partitions are judged,
+        assert grave is not None  # noqa: S101 - and only those with a dead letter buried
+        partition.bury()
+        self.burying[partition] = None
+        record, attempt = setback.record, setback.attempt
+        headers = grave_headers(record, self._group, attempt, setback.error, self._clock.wall())
+
+        def done(refused: str | None) -> None:
+            self._put(Interred(partition, record, grave.topic, attempt, refused))
+
+        work.burier.bury(grave.topic, record, headers, done)
+
+    def settle(self, burial: Interred) -> None:
+        """The answer to a burial: its partition goes on, or tries it again later."""
+        partition = burial.partition
+        self.burying.pop(partition, None)
+        if partition.state is State.REVOKED:
+            return  # buried, but not ours any more: the next owner buries it again
+        where, offset = self._where(partition), burial.record.offset() or 0
+        if burial.error is None:
+            partition.buried()
+            self._commits.want(partition, 1)
+            self._events.tell(told.Buried(**where, offset=offset, grave=burial.grave))
+        else:
+            retry = partition.policy.retry or Backoff()
+            after = retry.delay(burial.attempt, random.random())  # noqa: S311 - jitter
+            self._back_off(partition, self._clock.monotonic() + after)
+            self._events.tell(
+                told.BurialFailed(**where, offset=offset, grave=burial.grave, after=after, error=burial.error)
+            )
+
+    def _tell_discarded(self, partition: Partition, setback: Setback) -> None:
+        work = self._work(partition.place.topic)
+        offset, reason = setback.record.offset() or 0, f"the strategy gave it up after try {setback.attempt}"
+        controller = work.controller if work is not None else ""
+        self._events.tell(told.Discarded(**self._where(partition), offset=offset, controller=controller, reason=reason))
+
+    def _tell_setback(self, partition: Partition, setback: Setback, verdict: str) -> None:
+        record, error, attempt = setback.record, setback.error, setback.attempt
+        work = self._work(partition.place.topic)
+        controller = work.controller if work is not None else ""
+        where, offset = self._where(partition), record.offset() or 0
+        if isinstance(error, Asked):
+            reason = error.reason
+            self._events.tell(
+                told.Postponed(
+                    **where, offset=offset, attempt=attempt, controller=controller, verdict=verdict, reason=reason
+                )
+            )
+            return
+        self._events.tell(
+            told.Failed(
+                **where,
+                offset=offset,
+                key=record.key(),
+                attempt=attempt,
+                controller=controller,
+                kind=type(error).__name__,
+                error=words(error),
+                traceback="".join(traceback.format_exception(error)),
+                verdict=verdict,
+            )
+        )
+
+    def _where(self, partition: Partition) -> dict[str, Any]:
+        return {"group": self._group, "topic": partition.place.topic, "partition": partition.place.partition}
+
+
+def _in_words(verdict: Verdict, partition: Partition) -> str:
+    match verdict:
+        case Retry(after):
+            return f"tried again in {after:.1f} s"
+        case Split(after):
+            return f"tried again in halves in {after:.1f} s"
+        case Bury():
+            grave = partition.policy.dead_letter
+            return f"goes to {grave.topic}" if grave is not None else "goes nowhere"
+        case Skip():
+            return "given up"
+        case Hold():
+            return "held: the route has retry=None and no dead letter topic"
+        case End(status):
+            return f"ends the process with status {status}"
+        case _:
+            assert_never(verdict)
