@@ -83,6 +83,12 @@ EFFECTS: Mapping[int, Effect] = {
     KafkaError.NETWORK_EXCEPTION: Effect.NEWS,
     KafkaError.KAFKA_STORAGE_ERROR: Effect.NEWS,
     KafkaError.GROUP_MAX_SIZE_REACHED: Effect.HOLD,
+    KafkaError.MSG_SIZE_TOO_LARGE: Effect.HOLD,
+    KafkaError.RECORD_LIST_TOO_LARGE: Effect.HOLD,
+    KafkaError.INVALID_RECORD: Effect.HOLD,
+    KafkaError.INVALID_MSG: Effect.HOLD,
+    KafkaError.TOPIC_EXCEPTION: Effect.HOLD,
+    KafkaError._INVALID_ARG: Effect.HOLD,  # noqa: SLF001
     KafkaError._FATAL: Effect.END,  # noqa: SLF001
     KafkaError.FENCED_INSTANCE_ID: Effect.END,
     KafkaError.UNSUPPORTED_VERSION: Effect.END,

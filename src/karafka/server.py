@@ -71,7 +71,7 @@ class Server:
         #: After the end: whether work was left running. What runs then ends only with the process.
         self.overran = False
         self._attended = False
-        self._status = STOPPED
+        self._status = self._asked = STOPPED
 
     @property
     def phase(self) -> Phase:
@@ -148,8 +148,8 @@ class Server:
         if left:
             unfinished += (f"{left} messages that were not sent",)
         self.overran = bool(unfinished) or hurried
-        if self.overran:
-            status = TIMED_OUT
+        # What was asked for while a stop was under way counts too.
+        status = TIMED_OUT if self.overran else status or self._asked
         self._status = status
         self._lifecycle.advance(Phase.STOPPED)
         self.app.events.tell(ServerStopped(status=status, unfinished=unfinished))
@@ -181,6 +181,7 @@ class Server:
 
     def _ended(self, status: int, reason: str) -> None:
         """A listener asks for the end of the process. On its thread."""
+        self._asked = self._asked or status
         if self._attended:
             self._wishes.put((status, reason))
         else:

@@ -25,10 +25,11 @@ from karafka.clock import ManualClock
 from karafka.errors import BrokerError
 from karafka.events import Event, Events
 from karafka.jobs import Handler, Job, Lane, Outcome, ended, perform
-from karafka.listener import Bounds, Listener, Work
+from karafka.listener import Bounds, Listener
 from karafka.messages import Header, Place, Record, Run
 from karafka.partition import State
 from karafka.policy import MIB, Policy
+from karafka.setbacks import Work
 
 E = TypeVar("E", bound=Event)
 
