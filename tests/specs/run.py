@@ -23,10 +23,9 @@ from confluent_kafka.cimpl import NewPartitions
 from karafka import App, Server
 from karafka.events import Assigned, Buried, Committed, ErrorOccurred, Event, OutOfRange, Received
 from karafka.handlers import Handler
-from karafka.listener import 
-from karafka.setbacks import Work
 from karafka.messages import Run
 from karafka.routing import Route, Subscription
+from karafka.setbacks import Work
 from tests.brokers import new_group, new_topic
 from tests.brokers import until as until_true
 
