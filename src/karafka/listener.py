@@ -116,6 +116,8 @@ class Listener:
         self._revoked_now: set[Place] = set()
         self._assigned_now: set[Place] = set()
         self._troubled: dict[str, float] = {}
+        # All topics there are, as the watch said last; None once that is known.
+        self._named: frozenset[str] | None = None
         # Whether anything came back in the last turn.
         self._moved = False
         # Places whose position is said not to be in the log any more.
@@ -187,6 +189,9 @@ class Listener:
             self._receive(self._patience(self._clock.monotonic()))
         out = bool(self._busy or self._setbacks.burying)
         self._moved = self._settle(wait=0.0 if self._changed or not out else RUN_TIME if enough else PATIENCE)
+        if self._named is not None:
+            named, self._named = self._named, None
+            self._topics.know(named, self._client, self)
         now = self._clock.monotonic()
         self._wake(now)
         self._dispatch(now)
@@ -318,7 +323,8 @@ class Listener:
                     self._setbacks.settle(one)
                     self._changed[one.partition] = None
                 case Names():
-                    self._topics.know(one.topics, self._client, self)
+                    # Not now: this may be inside a revocation, where nothing may be subscribed to.
+                    self._named = one.topics
                 case _:
                     assert_never(one)
             try:
