@@ -41,6 +41,8 @@ GC_THRESHOLD = 20_000
 LOOK = 0.1
 # Seconds that listeners have to say what runs and to leave, when a second signal does not wait.
 HURRY = 1.0
+# Seconds past the time-out that listeners have for their last commit and for leaving; whatever hangs longer is left.
+GRACE = 15.0
 # Seconds within which a second signal is the echo of the first.
 ECHO = 0.3
 
@@ -137,7 +139,7 @@ class Server:
         by = self._clock.monotonic() + timeout
         for listener in self._listeners:
             listener.stop(by)
-        hurried = self._await_listeners()
+        hurried = self._await_listeners(by + GRACE)
         unfinished = tuple(one for listener in self._listeners for one in listener.unfinished)
         for pool in self._pools:
             pool.stop()
@@ -155,13 +157,15 @@ class Server:
         self.app.events.tell(ServerStopped(status=status, unfinished=unfinished))
         return status
 
-    def _await_listeners(self) -> bool:
-        """Until all have left; True if a second signal cut it short.
+    def _await_listeners(self, until: float) -> bool:
+        """Until all have left; True if a second signal cut it short, or one hangs past `until`.
 
         One that comes at the heels of the first is the same one: some supervisors tell the process and its group.
         """
         since = self._clock.monotonic()
         while not all(listener.join(0.02) for listener in self._listeners):
+            if self._clock.monotonic() > until:
+                return True
             try:
                 _, reason = self._wishes.get_nowait()
             except Empty:
