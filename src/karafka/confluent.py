@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 from confluent_kafka import Consumer as _Consumer
@@ -29,9 +29,6 @@ _librdkafka.addHandler(logging.NullHandler())
 _partition: Any = Message.partition
 _topic: Any = Message.topic
 _error: Any = Message.error
-
-# librdkafka's default is to answer questions for a minute; the listener's thread has other things to do.
-ANSWER_TIMEOUT = 5.0
 
 # One row for each code that means more than "the client deals with it". Fatal errors and what is not known to be
 # harmless end the process: a consumer that silently stopped looks healthy and is not.
@@ -109,6 +106,15 @@ def trouble(error: KafkaError, topic: str | None = None, place: Place | None = N
 def broker_error(error: KafkaException) -> BrokerError:
     said = error.args[0]
     return BrokerError(f"{said.str()} ({said.name()})", retriable=_retriable(said))
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """What the client raises inside becomes a `BrokerError`."""
+    try:
+        yield
+    except KafkaException as error:
+        raise broker_error(error) from error
 
 
 def _retriable(error: KafkaError) -> bool:
@@ -223,10 +229,8 @@ class ConfluentConsumer:
         return {_place(low): (low.offset, high.offset) for low, high in zip(first, end, strict=True)}
 
     def partitions(self, topic: str, timeout: float) -> list[Place]:
-        try:
+        with _translated():
             found = self._client.list_topics(topic, timeout).topics[topic]
-        except KafkaException as error:
-            raise broker_error(error) from error
         return [Place(topic, number) for number in sorted(found.partitions)]
 
     def position(self, places: Sequence[Place]) -> dict[Place, int]:
@@ -237,10 +241,8 @@ class ConfluentConsumer:
         return {_place(one): one.offset for one in answers if one.offset >= 0}
 
     def _asked(self, question: Any, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
-        try:
+        with _translated():
             answers: list[TopicPartition] = question(partitions, timeout)
-        except KafkaException as error:
-            raise broker_error(error) from error
         for one in answers:
             if one.error is not None:
                 raise BrokerError(f"{one.topic}/{one.partition}: {one.error.str()}", retriable=_retriable(one.error))
@@ -258,7 +260,7 @@ class ConfluentConsumer:
                 self._assign_again(there)
 
     def _assign_again(self, there: TopicPartition) -> None:
-        try:
+        with _translated():
             if self._incremental:
                 self._client.incremental_unassign([there])
                 self._client.incremental_assign([there])
@@ -268,8 +270,6 @@ class ConfluentConsumer:
                 mine = {place: at if at >= 0 else self._starts[place] for place, at in mine.items()}
                 mine[_place(there)] = there.offset
                 self._client.assign([TopicPartition(*place, at) for place, at in mine.items()])
-        except KafkaException as error:
-            raise broker_error(error) from error
 
     def pause(self, places: Sequence[Place]) -> None:
         self._quietly(self._client.pause, places)
@@ -283,12 +283,10 @@ class ConfluentConsumer:
             call([TopicPartition(*place) for place in places])
 
     def commit(self, offsets: Mapping[Place, int]) -> None:
-        try:
+        with _translated():
             self._client.commit(
                 offsets=[TopicPartition(*place, to) for place, to in offsets.items()], asynchronous=True
             )
-        except KafkaException as error:
-            raise broker_error(error) from error
 
     # ── what the client calls: nothing here may raise ────────────────────────────────────────────────────────
 
@@ -375,10 +373,8 @@ class ConfluentTopics:
         self._admin = AdminClient(dict(kafka), logger=_librdkafka)
 
     def names(self, timeout: float) -> frozenset[str]:
-        try:
+        with _translated():
             found = self._admin.list_topics(timeout=timeout).topics
-        except KafkaException as error:
-            raise broker_error(error) from error
         return frozenset(name for name, one in found.items() if one.error is None and not name.startswith("__"))
 
 

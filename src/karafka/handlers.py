@@ -11,19 +11,15 @@ from __future__ import annotations
 
 import dis
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from inspect import isasyncgen, isawaitable, iscoroutine, iscoroutinefunction, isgenerator
 from operator import methodcaller
-from typing import Any, TypeAlias
+from typing import Any
 
 from karafka.controllers import Abort, AnyController, BatchController, Context, Discard, ahead_of, hooks_of
 from karafka.events import Aborted, Discarded
-from karafka.messages import Batch, Record, Run
+from karafka.messages import Batch, Handler, Record, Run
 from karafka.policy import Asked
-
-SyncHandler: TypeAlias = Callable[[Run], None]
-AsyncHandler: TypeAlias = Callable[[Run], Awaitable[None]]
-Handler: TypeAlias = SyncHandler | AsyncHandler
 
 _offset = methodcaller("offset")
 

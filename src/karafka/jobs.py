@@ -7,15 +7,13 @@ them; the next may already wait in the lane while one is performed, so that a wo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 from time import perf_counter
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
-from karafka.messages import Run
-
-Handler: TypeAlias = Callable[[Run], None] | Callable[[Run], Awaitable[None]]
+from karafka.messages import Handler, Run
 
 
 class Job:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from operator import length_hint
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, overload
 
@@ -11,6 +11,8 @@ from karafka.errors import ParseError, words
 T = TypeVar("T")
 Parse = Callable[[bytes | None], Any]
 Header: TypeAlias = tuple[str, bytes | None]
+# What the engine knows of an application: it is given a run, and keeps `run.finished`.
+Handler: TypeAlias = Callable[["Run"], None] | Callable[["Run"], Awaitable[None]]
 _UNREAD: Any = object()
 
 

@@ -13,7 +13,8 @@ from karafka.config import Config, Settings, check_group, check_settings, check_
 from karafka.controllers import AnyController, BatchController, Context, check_controller, payload_type
 from karafka.errors import ConfigError
 from karafka.events import Events
-from karafka.handlers import Handler, handler_for
+from karafka.handlers import handler_for
+from karafka.messages import Handler
 from karafka.parsers import Parser, payloads
 from karafka.policy import Backoff, DeadLetter, Policy, Start, number, whole
 

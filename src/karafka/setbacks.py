@@ -17,8 +17,8 @@ from karafka.clock import Clock
 from karafka.commits import Commits
 from karafka.errors import words
 from karafka.events import Events
-from karafka.jobs import Handler, Pool
-from karafka.messages import Header, Record
+from karafka.jobs import Pool
+from karafka.messages import Handler, Header, Record
 from karafka.partition import Partition, Setback, State
 from karafka.policy import (
     Asked,

@@ -22,8 +22,7 @@ from confluent_kafka.cimpl import NewPartitions
 
 from karafka import App, Server
 from karafka.events import Assigned, Buried, Committed, ErrorOccurred, Event, OutOfRange, Received
-from karafka.handlers import Handler
-from karafka.messages import Run
+from karafka.messages import Handler, Run
 from karafka.routing import Route, Subscription
 from karafka.setbacks import Work
 from tests.brokers import new_group, new_topic

@@ -24,9 +24,9 @@ from karafka.client import Answer, Consumer, Effect, News, Rebalance, Topics, Tr
 from karafka.clock import ManualClock
 from karafka.errors import BrokerError
 from karafka.events import Event, Events
-from karafka.jobs import Handler, Job, Lane, Outcome, ended, perform
+from karafka.jobs import Job, Lane, Outcome, ended, perform
 from karafka.listener import Bounds, Listener
-from karafka.messages import Header, Place, Record, Run
+from karafka.messages import Handler, Header, Place, Record, Run
 from karafka.partition import State
 from karafka.policy import MIB, Policy
 from karafka.setbacks import Work

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from karafka.jobs import Handler, Job, Lane, Outcome, perform, perform_async
-from karafka.messages import Run
+from karafka.jobs import Job, Lane, Outcome, perform, perform_async
+from karafka.messages import Handler, Run
 from tests.unit.house import Hands, letters
 
 

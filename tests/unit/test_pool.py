@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from karafka.aio import LoopPool
-from karafka.jobs import Handler, Job, Lane, Outcome
-from karafka.messages import Run
+from karafka.jobs import Job, Lane, Outcome
+from karafka.messages import Handler, Run
 from karafka.pool import ThreadPool
 from tests.unit.house import letters
 

@@ -8,6 +8,7 @@ import traceback
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 import click
 
@@ -37,14 +38,12 @@ def load_app(target: str | None) -> App:
     except ModuleNotFoundError as error:
         # The module itself, or a package on the way to it; what is missing inside it is the user's own error.
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
-            _show(error)
-            sys.exit(1)
+            _end_with(error)
         raise ConfigError(f"the module {name!r} of the app {target!r} is not found in {Path.cwd()}: {WAYS}") from None
     except ConfigError as error:
         raise ConfigError(f"{_line(error)}{error}") from None
     except Exception as error:  # noqa: BLE001 - the user's module may raise anything
-        _show(error)
-        sys.exit(1)
+        _end_with(error)
     app = getattr(module, attribute or "app", None)
     if not isinstance(app, App):
         found = "nothing" if app is None else type(app).__name__
@@ -52,8 +51,10 @@ def load_app(target: str | None) -> App:
     return app
 
 
-def _show(error: Exception) -> None:
+def _end_with(error: Exception) -> NoReturn:
+    """Show an exception of the user's own, by the user's lines alone, and end with status 1."""
     click.echo("".join(traceback.format_exception(error.with_traceback(_users(error)))), err=True, nl=False)
+    sys.exit(1)
 
 
 def _users(error: Exception) -> TracebackType | None:
