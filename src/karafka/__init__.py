@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from karafka.app import App
+    from karafka.assignment import Assignment
     from karafka.controllers import Abort, BatchController, Controller, before_enqueue
     from karafka.errors import BrokerError, ConfigError, Error, MessageError, ParseError
     from karafka.messages import Batch, Message
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Abort",
     "App",
+    "Assignment",
     "Backoff",
     "Batch",
     "BatchController",
@@ -47,6 +49,7 @@ __all__ = [
 
 _HOMES = {
     "app": ("App",),
+    "assignment": ("Assignment",),
     "controllers": ("Abort", "BatchController", "Controller", "before_enqueue"),
     "errors": ("BrokerError", "ConfigError", "Error", "MessageError", "ParseError"),
     "messages": ("Batch", "Message"),

@@ -48,6 +48,22 @@ class Answer:
 News: TypeAlias = Trouble | Answer
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the group has committed of a place: the next offset to read, and the text beside it."""
+
+    offset: int
+    metadata: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """Kafka's ids: of the cluster, and of each topic asked for; None for a topic that is not there."""
+
+    cluster: str
+    topics: Mapping[str, str | None]
+
+
 class Rebalance(Protocol):
     """Who is told of partitions that come and go. Called inside `fetch` and `close`, on the listener's thread."""
 
@@ -79,11 +95,17 @@ class Consumer(Protocol):
     def slipped(self) -> bool:
         """Whether a call was cut short since the last one, and may have taken messages with it: `seek` all then."""
 
-    def committed(self, places: Sequence[Place], timeout: float) -> dict[Place, int | None]:
-        """The group's committed offsets, None where there are none. Raises `BrokerError`."""
+    def committed(self, places: Sequence[Place], timeout: float) -> dict[Place, Kept | None]:
+        """What the group has committed, None where there is nothing. Raises `BrokerError`."""
 
     def bounds(self, places: Sequence[Place], timeout: float) -> dict[Place, tuple[int, int]]:
         """The first offset kept and the one after the last, of each place. Raises `BrokerError`."""
+
+    def at(self, places: Sequence[Place], moment: float, timeout: float) -> dict[Place, int]:
+        """The offset of each place's first message of `moment` (seconds since 1970) or later, else the end.
+
+        Raises `BrokerError`.
+        """
 
     def partitions(self, topic: str, timeout: float) -> list[Place]:
         """All partitions of a topic, none if it does not exist. Raises `BrokerError`."""
@@ -99,7 +121,7 @@ class Consumer(Protocol):
 
     def resume(self, places: Sequence[Place]) -> None: ...
 
-    def commit(self, offsets: Mapping[Place, int]) -> None:
+    def commit(self, offsets: Mapping[Place, Kept]) -> None:
         """Ask the broker to remember; returns at once, the `Answer` is among later news. Raises `BrokerError`."""
 
     def close(self) -> None:
@@ -111,6 +133,9 @@ class Topics(Protocol):
 
     def names(self, timeout: float) -> frozenset[str]:
         """All topics that are not Kafka's own. Raises `BrokerError`."""
+
+    def ids(self, topics: Sequence[str], timeout: float) -> Identities:
+        """The ids of these topics. Raises `BrokerError`, also where the broker has no ids to tell."""
 
 
 Report: TypeAlias = Callable[[str | None, int, int], None]

@@ -7,11 +7,13 @@ the broker does not fence a member that commits what is not its own. The listene
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import Future
 
-from karafka.client import Answer, Consumer
+from karafka.client import Answer, Consumer, Kept
 from karafka.errors import BrokerError
 from karafka.events import CommitFailed, Committed, Events
 from karafka.messages import Place
+from karafka.metadata import encode
 from karafka.partition import Partition, State
 
 # A commit that is not answered by then is given up, and said so.
@@ -42,6 +44,27 @@ class Commits:
         # Whether each partition is to be asked for by itself: the client says of all what was refused of one.
         self._alone = False
         self._looked = now
+        # Who waits for the broker's word: that the partition is committed up to there.
+        self._asked: list[tuple[Partition, int, Future[bool]]] = []
+        self._urgent = False
+
+    def ask(self, partition: Partition, answer: Future[bool]) -> None:
+        """Commit what is finished of `partition` now, and answer once the broker keeps it."""
+        if not answer.set_running_or_notify_cancel():
+            return
+        position, committed = partition.in_progress, partition.offsets.committed
+        if committed is not None and committed >= position:
+            answer.set_result(True)
+            return
+        self._asked.append((partition, position, answer))
+        self.want(partition)
+        self._urgent = True
+
+    def refuse(self, partition: Partition) -> None:
+        """`partition` is going: whoever waits for a commit of it is told so at once."""
+        for _, _, answer in (one for one in self._asked if one[0] is partition):
+            answer.set_result(False)
+        self._asked = [one for one in self._asked if one[0] is not partition]
 
     def want(self, partition: Partition, finished: int = 0) -> None:
         """`partition` has something to commit; `finished` messages more than before."""
@@ -50,6 +73,7 @@ class Commits:
 
     def forget(self, partition: Partition) -> None:
         """Not ours any more: an answer about it means nothing."""
+        self.refuse(partition)
         self._wanted.pop(partition, None)
         self._done.pop(partition, None)
         if self._flight.get(partition.place, (None, 0))[0] is partition:
@@ -83,7 +107,7 @@ class Commits:
             self._wanted |= dict.fromkeys(self._pass_markers(self._done))
         waited = now - self._last
         soon = idle and bool(self._wanted) and waited >= self._interval * IDLE_SHARE
-        if waited >= self._interval or self._finished >= COUNT or soon:
+        if waited >= self._interval or self._finished >= COUNT or soon or self._urgent:
             self._pass_markers([one for one in self._wanted if one.committable is not None])
             self.send([*self._wanted, *busy], now)
 
@@ -93,7 +117,7 @@ class Commits:
         Safe inside a revocation too: there the client's position says nothing, it may count a message that the call
         under way has taken and not delivered yet.
         """
-        self._last, self._finished = now, 0
+        self._last, self._finished, self._urgent = now, 0, False
         asked = [partition for partition in dict.fromkeys(partitions) if partition.state is not State.REVOKED]
         for partition in asked:
             self._wanted.pop(partition, None)
@@ -101,10 +125,10 @@ class Commits:
         if not flight:
             return
         self._flown_at = now
-        offsets = {place: position for place, (_, position) in flight.items()}
+        offsets = {place: Kept(position, encode(one.memo)) for place, (one, position) in flight.items()}
         alone, self._alone = self._alone, False
         try:
-            for asked_for in [{place: position} for place, position in offsets.items()] if alone else [offsets]:
+            for asked_for in [{place: kept} for place, kept in offsets.items()] if alone else [offsets]:
                 self._client.commit(asked_for)
         except BrokerError as error:
             self._wanted |= {partition: None for partition, _ in flight.values()}
@@ -118,7 +142,7 @@ class Commits:
         With nothing in hand the client's position is past them; committing that leaves no lag that nobody can work off.
         Returns the partitions whose finished prefix grew by it.
         """
-        idle = {one.place: one for one in partitions if one.count == 0 and one.positioned}
+        idle = {one.place: one for one in partitions if one.count == 0 and one.positioned and not one.unmarked}
         grown = []
         for place, position in self._client.position(list(idle)).items() if idle else ():
             if position > idle[place].offsets.finished:
@@ -144,9 +168,19 @@ class Commits:
                 kept[place] = position
         if kept:
             self._events.tell(Committed(group=self._group, offsets=kept))
+            self._answer()
         self._alone = self._alone or (bool(refused) and len(answer.offsets) > 1)
         for code, places in refused.items():
             self._tell_failed(tuple(places), f"a commit was refused: {code}")
+
+    def _answer(self) -> None:
+        """Tell those who wait for what is committed by now."""
+        asked, self._asked = self._asked, []
+        for partition, position, answer in asked:
+            if (partition.offsets.committed or 0) >= position:
+                answer.set_result(True)
+            else:
+                self._asked.append((partition, position, answer))
 
     def _tell_failed(self, places: tuple[Place, ...], reason: str) -> None:
         self._events.tell(CommitFailed(group=self._group, places=places, error=f"{reason}; the next one carries it"))

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from karafka.checks import number, whole
 from karafka.errors import ConfigError
-from karafka.policy import MIB, Backoff, Start, number, whole
+from karafka.policy import MIB, Backoff, Start
 
 Setting: TypeAlias = str | int | float | bool
 Settings: TypeAlias = Mapping[str, Setting]

@@ -8,18 +8,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from inspect import Parameter, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
+from datetime import datetime
+from inspect import Parameter, isasyncgenfunction, isawaitable, iscoroutinefunction, isgeneratorfunction, signature
 from types import new_class
 from typing import Any, ClassVar, Generic, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
+from karafka.assignment import COMMIT_TIMEOUT, Assignment
 from karafka.errors import ConfigError
 from karafka.events import Events
-from karafka.messages import Batch, Message, Parse, Record
+from karafka.messages import Batch, Handler, Message, Parse, PartitionHooks, Record, Run
 from karafka.policy import AskedBurial, AskedRetry
 
 T = TypeVar("T")
 Method = TypeVar("Method", bound=Callable[..., Any])
 
+PARTITION_HOOKS = ("on_assigned", "on_revoked", "on_shutdown")
 _HOOK = "__karafka_before_enqueue__"
 
 
@@ -58,12 +61,28 @@ class Context:
 class _Base:
     """What both kinds of controller have. The fields of the engine's live in slots, users' in their own dict."""
 
-    __slots__ = ("__weakref__", "_context")
+    __slots__ = ("__weakref__", "_context", "_run")
     _context: Context
+    _run: Run
 
     @classmethod
     def setup(cls, app: Any) -> None:
         """Override to prepare what all instances share; called once per process, before the first message."""
+
+    @classmethod
+    def on_assigned(cls, partition: Assignment) -> Any:
+        """Override to prepare what a partition needs: runs on a worker before its first message, until it succeeds.
+
+        `def`, or `async def` where `perform` is.
+        """
+
+    @classmethod
+    def on_revoked(cls, partition: Assignment) -> Any:
+        """Override to clear up when a partition goes: runs on a worker, after the last of its messages that ran."""
+
+    @classmethod
+    def on_shutdown(cls, partition: Assignment) -> Any:
+        """Override to clear up when the server stops, or goes quiet: runs on a worker, instead of `on_revoked`."""
 
     @property
     def app(self) -> Any:
@@ -86,6 +105,43 @@ class _Base:
         """Send the message to the dead letter topic now. Where the route has none it is tried again like a failure."""
         raise AskedBurial(reason)
 
+    def commit(self, timeout: float = COMMIT_TIMEOUT) -> bool:
+        """Have what is finished in this partition committed, and wait up to `timeout` seconds for the broker's word.
+
+        False: not ours any more, or no answer in time. In `async def` use `await self.commit_async()`.
+        """
+        return self._ours().commit(timeout)
+
+    async def commit_async(self, timeout: float = COMMIT_TIMEOUT) -> bool:
+        """`commit` for `async def perform`."""
+        return await self._ours().commit_async(timeout)
+
+    def pause(self, until: float | datetime) -> bool:
+        """After the message (or batch) in hand perform nothing of this partition for `until` seconds, or until then.
+
+        Other partitions go on. A later pause replaces it; it outlasts retries, but not the assignment.
+        """
+        ours = self._ours().pause(until)
+        self._run.recall()
+        return ours
+
+    def seek(self, to: int | datetime) -> bool:
+        """Once the message (or batch) in hand has ended, however, go on at that offset, or time; and commit that.
+
+        False when the partition is not ours any more.
+        """
+        ours = self._ours().seek(to)
+        self._run.recall()
+        return ours
+
+    @property
+    def revoked(self) -> bool:
+        """Whether the partition is being taken away, or is gone: what is done from here on another may do again."""
+        return self._ours().revoked
+
+    def _ours(self) -> Assignment:
+        return _assignment(self._run)
+
 
 class Controller(_Base, Generic[T]):
     """Business logic for one message: subclass it and write `perform`.
@@ -104,7 +160,8 @@ class Controller(_Base, Generic[T]):
         message: Message[T] | None = getattr(self, "_message", None)
         if message is None:
             context = self._context
-            message = Message(self._record, context.parse, context.group, getattr(self, "_attempt", 1))
+            attempt, ours = getattr(self, "_attempt", 1), self._run.assignment
+            message = Message(self._record, context.parse, context.group, attempt, ours)
             if self._parsed_ahead:
                 message._payload = self.params  # noqa: SLF001 - parsed once, however it is reached
             self._message = message
@@ -114,6 +171,15 @@ class Controller(_Base, Generic[T]):
     def params(self) -> T:
         """The parsed payload, decoded at first touch, once. Raises `ParseError`."""
         return self.message.payload
+
+    def mark(self, message: Message[Any] | None = None) -> bool:
+        """`message` (this one, if not told) and all before it in its partition are finished, whatever comes after.
+
+        True while the partition is ours, False once it is not.
+        """
+        if message is None:
+            return self._ours().mark(self._record.offset() or 0)
+        return _assignment(message).mark(message.offset)
 
     def perform(self) -> Any:
         """The business logic; `def` or `async def`. What it raises is tried again, as the route's policy says."""
@@ -132,9 +198,22 @@ class BatchController(_Base, Generic[T]):
         """All payloads, parsed at first touch, once. Raises `ParseError`."""
         return self.messages.payloads
 
+    def mark(self, message: Message[Any]) -> bool:
+        """`message` and all before it in its partition are finished: a failure gives again only what comes after it.
+
+        True while the partition is ours, False once it is not.
+        """
+        return _assignment(message).mark(message.offset)
+
     def perform(self) -> Any:
         """The business logic for the whole batch; `def` or `async def`."""
         raise NotImplementedError
+
+
+def _assignment(holder: Run | Message[Any]) -> Assignment:
+    if holder.assignment is None:
+        raise RuntimeError("there is no partition outside of a server: nothing to mark, commit, pause or seek")
+    return holder.assignment
 
 
 AnyController = Controller[Any] | BatchController[Any]
@@ -161,7 +240,7 @@ def check_controller(controller: object) -> type[AnyController]:
             "prepare what is shared in the class method setup(cls, app)"
         )
     if not iscoroutinefunction(perform):
-        for hook in hooks_of(controller):
+        for hook in (*hooks_of(controller), *PARTITION_HOOKS):
             if iscoroutinefunction(getattr(controller, hook)):
                 raise ConfigError(f"{name}.{hook} is async, but its perform is not: make both async, or neither")
     return controller
@@ -172,6 +251,31 @@ def _wanted(function: Callable[..., Any]) -> int:
     optional = {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}
     wanted = signature(function).parameters.values()
     return sum(one.default is Parameter.empty and one.kind not in optional for one in wanted)
+
+
+def partition_hooks(controller: type[AnyController]) -> PartitionHooks:
+    """Those of its hooks for partitions that it overrides."""
+    hooks = {}
+    for name in PARTITION_HOOKS:
+        if getattr(controller, name).__func__ is not getattr(_Base, name).__func__:
+            hooks[name.removeprefix("on_")] = _hook(controller, name)
+    return PartitionHooks(**hooks)
+
+
+def _hook(controller: type[AnyController], name: str) -> Handler:
+    hook = getattr(controller, name)
+
+    def call(run: Run) -> None:
+        hook(run.assignment)
+
+    async def call_async(run: Run) -> None:
+        answer = hook(run.assignment)
+        if isawaitable(answer):
+            await answer
+
+    chosen: Handler = call_async if iscoroutinefunction(controller.perform) else call
+    chosen.__name__ = f"{controller.__qualname__}.{name}"
+    return chosen
 
 
 def hooks_of(controller: type) -> tuple[str, ...]:

@@ -105,6 +105,18 @@ class Overran(ErrorOccurred):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HookFailed(ErrorOccurred):
+    """`on_assigned`, `on_revoked` or `on_shutdown` raised; `verdict` says what follows."""
+
+    group: str
+    topic: str
+    partition: int
+    hook: str
+    traceback: str
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotRouted(ErrorOccurred):
     """A partition was assigned whose topic has no route here: it is held. Do all members run the same routes?"""
 
@@ -117,7 +129,8 @@ class NotRouted(ErrorOccurred):
 class OutOfRange(ErrorOccurred):
     """The committed offset `wanted` is not in the log, which holds `low` up to before `high`.
 
-    The partition goes on at `resumed`: what lay between was deleted before this group read it.
+    The partition goes on at `resumed`, None where it stands still (`on_gap="stop"`). What lay between was deleted
+    before this group read it.
     """
 
     group: str
@@ -126,7 +139,7 @@ class OutOfRange(ErrorOccurred):
     wanted: int
     low: int
     high: int
-    resumed: int
+    resumed: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +151,23 @@ class TopicMissing(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterMissing(Event):
+    """The topic that dead letters go to does not exist yet. Told once."""
+
+    group: str
+    topic: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicRenewed(ErrorOccurred):
+    """A topic was deleted and made again: a new one of that name, which is read from its beginning."""
+
+    group: str
+    topic: str
+    partitions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TopicFound(Event):
     """A topic that was missing, or that a pattern matches, has appeared and is subscribed to."""
 
@@ -146,6 +176,17 @@ class TopicFound(Event):
 
 
 # ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sought(Event):
+    """User code sought: the partition, finished up to `left`, goes on at `offset`."""
+
+    group: str
+    topic: str
+    partition: int
+    left: int
+    offset: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,15 +13,12 @@ import dis
 from bisect import bisect_left
 from collections.abc import Callable
 from inspect import isasyncgen, isawaitable, iscoroutine, iscoroutinefunction, isgenerator
-from operator import methodcaller
 from typing import Any
 
 from karafka.controllers import Abort, AnyController, BatchController, Context, Discard, ahead_of, hooks_of
 from karafka.events import Aborted, Discarded
-from karafka.messages import Batch, Handler, Record, Run
+from karafka.messages import Batch, Handler, Record, Run, offset_of
 from karafka.policy import Asked
-
-_offset = methodcaller("offset")
 
 
 def handler_for(controller: type[AnyController], context: Context) -> Handler:
@@ -52,18 +49,18 @@ class Each:
     def perform(self, run: Run) -> None:
         attempt = run.attempt
         for record in run:
-            self.one(record, attempt)
+            self.one(run, record, attempt)
             attempt = 1
 
     async def perform_async(self, run: Run) -> None:
         attempt = run.attempt
         for record in run:
-            await self.one_async(record, attempt)
+            await self.one_async(run, record, attempt)
             attempt = 1
 
-    def one(self, record: Record, attempt: int) -> None:
+    def one(self, run: Run, record: Record, attempt: int) -> None:
         """Hooks and `perform` for one message. Returns when it is finished, raises when it is not."""
-        controller = self._made(record, attempt)
+        controller = self._made(run, record, attempt)
         try:
             for hook in self._hooks:
                 getattr(controller, hook)()
@@ -74,9 +71,9 @@ class Each:
         else:
             _raise_swallowed(controller)
 
-    async def one_async(self, record: Record, attempt: int) -> None:
+    async def one_async(self, run: Run, record: Record, attempt: int) -> None:
         """The same on the event loop."""
-        controller = self._made(record, attempt)
+        controller = self._made(run, record, attempt)
         try:
             for hook in self._hooks:
                 answer = getattr(controller, hook)()
@@ -103,9 +100,10 @@ class Each:
             raise error
         raise unparsed from error
 
-    def _made(self, record: Record, attempt: int) -> Any:
+    def _made(self, run: Run, record: Record, attempt: int) -> Any:
         controller = self._controller()
         controller._context = self._context
+        controller._run = run
         controller._record = record
         controller._attempt = attempt
         controller._message = None
@@ -137,6 +135,7 @@ class Ahead:
                 try:
                     for record, params in zip(walk, map(decode, map(value, ahead)), strict=False):
                         controller = made()
+                        controller._run = run
                         controller._record = record
                         controller.params = params
                         if (answer := controller.perform()) is not None:
@@ -152,7 +151,7 @@ class Ahead:
                         if run.halted:
                             return
                         record = run.records[_after(last, run.records)]
-                        each.one(record, 1)
+                        each.one(run, record, 1)
                     last = record
                 else:
                     return
@@ -202,7 +201,8 @@ class Batches:
     def _made(self, run: Run) -> Any:
         controller = self._controller()
         controller._context = self._context
-        controller.messages = Batch(run.records, self._context.parse, self._context.group, run.attempt)
+        controller._run = run
+        controller.messages = Batch(run.records, self._context.parse, self._context.group, run.attempt, run.assignment)
         return controller
 
 
@@ -247,7 +247,7 @@ def _after(last: Record | None, records: list[Record]) -> int:
         return 0
     if last is records[-1]:
         return len(records)
-    return bisect_left(records, last.offset() or 0, key=_offset) + 1
+    return bisect_left(records, last.offset() or 0, key=offset_of) + 1
 
 
 def _raise_swallowed(controller: Any) -> None:

@@ -117,6 +117,6 @@ async def perform_async(job: Job) -> Outcome:
 
 
 def ended(job: Job, error: BaseException | None, started: float) -> Outcome:
-    if job.run.finished < len(job.run.records):
+    if job.run.finished < len(job.run.records) or job.run.recalled:
         job.lane.broken = True
     return Outcome(job, error, perf_counter() - started)

@@ -11,7 +11,7 @@ import heapq
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -19,20 +19,23 @@ from time import perf_counter
 from typing import Any, TypeAlias, TypeVar, assert_never
 
 from karafka import events as told
-from karafka.client import Answer, Consumer, Effect, Topics, Trouble
+from karafka.assignment import Assignment, CommitWanted, Marked, PauseWanted, SeekWanted, Wish
+from karafka.client import Answer, Consumer, Effect, Identities, Topics, Trouble
 from karafka.clock import Clock
 from karafka.commits import Commits
 from karafka.errors import BrokerError
 from karafka.events import Events
 from karafka.flow import Flow
-from karafka.jobs import Job, Lane, Outcome
+from karafka.hooks import Hooks
+from karafka.jobs import Lane, Outcome
 from karafka.lifecycle import Lifecycle, Phase
 from karafka.messages import Place, Record
+from karafka.metadata import Memo
 from karafka.partition import RUN_TIME, Partition, State, measure
 from karafka.policy import Policy
 from karafka.setbacks import Interred, Setbacks, Work
-from karafka.starts import TIMEOUT, Begin, resolve
-from karafka.watch import TopicsRead
+from karafka.starts import TIMEOUT, Begin, beyond, resolve
+from karafka.watch import Ids, Names, Seen, TopicsRead
 
 T = TypeVar("T")
 
@@ -48,14 +51,7 @@ LAST_COMMIT = 5.0
 CLOSE_TIMEOUT = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
-    """All topics there are, from the watch."""
-
-    topics: frozenset[str]
-
-
-Inbound: TypeAlias = Outcome | Interred | Names
+Inbound: TypeAlias = Outcome | Interred | Seen | Wish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +64,8 @@ class Bounds:
 
 
 class Listener:
-    """See the module. `topics` are read by name; those `wanted` (by a pattern) as they appear.
+    """See the module. `topics` are read by name, those `wanted` (by a pattern) as they appear; dead letters go to
+    `graves`.
 
     `work(topic)` answers what is done with a topic, None if nothing is routed there. `ended(status, reason)` is
     called, on this thread, when the whole process should end.
@@ -80,6 +77,7 @@ class Listener:
         group: str,
         topics: Sequence[str],
         wanted: Callable[[str], bool] | None,
+        graves: Sequence[str],
         work: Callable[[str], Work | None],
         client: Callable[[], Consumer],
         names: Callable[[], Topics],
@@ -98,16 +96,19 @@ class Listener:
         self._lifecycle = Lifecycle()
         self._thread = Thread(target=self.run, name=f"karafka-listener-{group}", daemon=True)
         self._inbox: SimpleQueue[Inbound] = SimpleQueue()
-        self._topics = TopicsRead(group, topics, wanted, names, lambda all_: self._inbox.put(Names(all_)), events)
+        self._topics = TopicsRead(group, topics, wanted, graves, names, self._inbox.put, events)
         self._client: Consumer
         self._commits: Commits
         self._flow: Flow
         self._setbacks: Setbacks
+        self._hooks: Hooks
         self._partitions: dict[Place, Partition] = {}
         # Sets, as dicts that keep their order. Changed this turn: may give out jobs, or need pausing. Busy: has jobs
         # out.
         self._changed: dict[Partition, None] = {}
         self._busy: dict[Partition, None] = {}
+        # Wanted at another offset, with nothing of theirs out any more.
+        self._elsewhere: dict[Partition, None] = {}
         # When BACKING_OFF partitions and gathering batches are to be looked at again: (time, tie, partition).
         self._timers: list[tuple[float, int, Partition]] = []
         self._tie = count()
@@ -116,14 +117,14 @@ class Listener:
         self._revoked_now: set[Place] = set()
         self._assigned_now: set[Place] = set()
         self._troubled: dict[str, float] = {}
-        # All topics there are, as the watch said last; None once that is known.
-        self._named: frozenset[str] | None = None
+        # What the watch saw, not looked at yet.
+        self._seen: list[Seen] = []
+        # Kafka's ids of the topics that are read, as far as known.
+        self._ids = Identities("", {})
         # Whether anything came back in the last turn.
         self._moved = False
         # Places whose position is said not to be in the log any more.
         self._misplaced: dict[Place, int] = {}
-        # Jobs that run on though their assignment has ended: the next one of that place begins when they are back.
-        self._void: dict[Place, set[Job]] = {}
         self._closing = False
         self._stop_by = float("inf")
         #: After the end: what still ran when the time-out passed, in words.
@@ -177,6 +178,7 @@ class Listener:
             put=self._inbox.put,
             ended=self._ended,
         )
+        self._hooks = Hooks(self.group, self._events, work=self._work, put=self._inbox.put, ended=self._ended)
         self._topics.open(self._client, self)
 
     def step(self) -> None:
@@ -189,12 +191,13 @@ class Listener:
             self._receive(self._patience(self._clock.monotonic()))
         out = bool(self._busy or self._setbacks.burying)
         self._moved = self._settle(wait=0.0 if self._changed or not out else RUN_TIME if enough else PATIENCE)
-        if self._named is not None:
-            named, self._named = self._named, None
-            self._topics.know(named, self._client, self)
+        if self._seen:
+            self._know()
         now = self._clock.monotonic()
         self._wake(now)
         self._dispatch(now)
+        if self._elsewhere:
+            self._move()
         if now >= self._tick:
             self._tick = now + RUN_TIME
             self._slice()
@@ -294,17 +297,56 @@ class Listener:
         message kept. Of one that ends before us (cut off, or made anew) nothing in hand is there any more: begin again.
         """
         partition = self._partitions[place]
-        low, high = self._insistently(lambda: self._client.bounds([place], TIMEOUT))[place]
+        low, high = self._bounds_of([place])[place]
         partition.positioned = False
         if wanted < low:
-            self._tell_out_of_range(place, wanted, low, high, low)
-            partition.received = max(low, partition.received)
+            begin = beyond(partition.policy.on_gap, wanted, low, high, partition.memo)
+            self._tell_out_of_range(place, begin)
+            if begin.stands:
+                partition.stand()
+                return
+            partition.received = max(begin.offset, partition.received)
         elif wanted > high:
-            self._drain([partition], self._clock.monotonic() + self._bounds.drain_timeout)
-            self._forget(partition)
-            self._begin(place, Begin(low, partition.offsets.committed, (wanted, low, high)))
-            self._client.resume([place])
+            self._anew(partition, beyond(partition.policy.on_gap, wanted, low, high, partition.memo))
         self._client.seek({place: self._partitions[place].received})
+
+    def _anew(self, partition: Partition, begin: Begin) -> None:
+        """What `partition` read is not there any more, while it is still ours: a new assignment of the same place."""
+        place = partition.place
+        self._drain([partition], self._clock.monotonic() + self._bounds.drain_timeout)
+        self._forget(partition)
+        self._begin(place, begin)
+        self._client.resume([place])
+
+    def _know(self) -> None:
+        """What the watch saw: topics that came, and topics that are not those of before."""
+        seen, self._seen = self._seen, []
+        for one in seen:
+            match one:
+                case Names(topics):
+                    self._topics.know(topics, self._client, self)
+                case Ids(found):
+                    self._identify(found)
+                case _:
+                    assert_never(one)
+
+    def _identify(self, found: Identities) -> None:
+        """The topics' ids as they are now. Of one that was deleted and made again all begins anew."""
+        self._ids = found
+        renewed: dict[str, list[Place]] = {}
+        for place, partition in list(self._partitions.items()):
+            topic = found.topics.get(place.topic) or ""
+            if partition.memo.another_topic(found.cluster, topic):
+                renewed.setdefault(place.topic, []).append(place)
+            elif topic:
+                partition.memo = replace(partition.memo, cluster=found.cluster, topic=topic)
+        for topic, places in renewed.items():
+            self._tell_renewed(topic, places)
+            memo = Memo(cluster=found.cluster, topic=found.topics[topic] or "")
+            bounds = self._bounds_of(places)
+            for place in places:
+                self._anew(self._partitions[place], Begin(bounds[place][0], None, memo))
+            self._client.seek({place: self._partitions[place].received for place in places})
 
     # ── settling ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -322,9 +364,11 @@ class Listener:
                 case Interred():
                     self._setbacks.settle(one)
                     self._changed[one.partition] = None
-                case Names():
+                case Names() | Ids():
                     # Not now: this may be inside a revocation, where nothing may be subscribed to.
-                    self._named = one.topics
+                    self._seen.append(one)
+                case Marked() | CommitWanted() | PauseWanted() | SeekWanted():
+                    self._serve(one)
                 case _:
                     assert_never(one)
             try:
@@ -335,8 +379,8 @@ class Listener:
     def _settle_outcome(self, outcome: Outcome) -> None:
         partition: Partition = outcome.job.ticket
         if outcome.job not in partition.out:
-            self._returned_void(partition.place, outcome.job)
-            return  # revoked meanwhile: the next owner runs it again
+            self._returned(partition, outcome)  # revoked meanwhile, so the next owner runs it again; or a hook
+            return
         setback = partition.settle(outcome)
         self._mark(partition)
         if finished := outcome.job.run.finished:
@@ -351,22 +395,55 @@ class Listener:
         if setback is not None:
             self._setbacks.judge(partition, setback)
 
-    def _returned_void(self, place: Place, job: Job) -> None:
-        """A job of an assignment that has ended is back: the one that waits for it may begin."""
-        void = self._void.get(place, set())
-        void.discard(job)
-        if (
-            not void
-            and self._void.pop(place, None) is not None
-            and (waiting := self._partitions.get(place)) is not None
-        ):
-            waiting.open()
+    def _serve(self, wish: Wish) -> None:
+        """What user code asks of its partition. One that is not ours any more is not there to be asked."""
+        ours = wish.assignment
+        partition = self._partitions.get(Place(ours.topic, ours.partition))
+        if partition is None or partition.assignment is not ours:
+            partition = None
+        match wish:
+            case Marked():
+                ours.heard()
+                if partition is not None:
+                    partition.marked()
+                    self._commits.want(partition, 1)
+            case CommitWanted(_, answer):
+                if partition is None or ours.revoked:
+                    answer.set_result(False)
+                else:
+                    self._commits.ask(partition, answer)
+            case PauseWanted(_, seconds):
+                if partition is not None:
+                    partition.rest(self._clock.monotonic() + seconds)
+                    self._changed[partition] = None
+            case SeekWanted(_, to):
+                if partition is not None:
+                    partition.seek(to if isinstance(to, int) else self._at(partition.place, to.timestamp()))
+                    self._changed[partition] = None
+            case _:
+                assert_never(wish)
+
+    def _bounds_of(self, places: Sequence[Place]) -> Mapping[Place, tuple[int, int]]:
+        return self._insistently(lambda: self._client.bounds(places, TIMEOUT))
+
+    def _at(self, place: Place, moment: float) -> int:
+        return self._insistently(lambda: self._client.at([place], moment, TIMEOUT))[place]
+
+    def _returned(self, partition: Partition, outcome: Outcome) -> None:
+        """A hook, or a job of an assignment that has ended, is back: whoever waits for it may begin."""
+        free = self._hooks.returned(outcome)
+        if partition.state is not State.REVOKED:
+            if partition.welcome is not None:
+                self._back_off(partition, self._clock.monotonic() + partition.again_after)
+            self._mark(partition)
+        if free is not None and (waiting := self._partitions.get(free)) is not None:
+            waiting.waits = False
             self._changed[waiting] = None
 
     def _mark(self, partition: Partition) -> None:
         """`partition` changed: it is looked at in this turn, and is busy as long as jobs of it are out."""
         self._changed[partition] = None
-        if partition.out:
+        if partition.out or partition.calling:
             self._busy[partition] = None
         else:
             self._busy.pop(partition, None)
@@ -396,6 +473,14 @@ class Listener:
         for partition in changed:
             if partition.state is State.REVOKED:
                 continue
+            if partition.greets(now):
+                self._hooks.welcome(partition)
+                self._busy[partition] = None
+                continue
+            if partition.elsewhere is not None:
+                # Not now: this may be inside a revocation.
+                self._elsewhere[partition] = None
+                continue
             while (job := partition.take(now)) is not None:
                 self._busy[partition] = None
                 if job.run.attempt > 1:
@@ -405,6 +490,28 @@ class Listener:
             if partition.buffer.count and now < due < float("inf"):
                 self._wake_at(partition, due)
             self._flow.check(partition)
+
+    def _move(self) -> None:
+        """Partitions with nothing out go on where a seek wants them, or at the first not marked."""
+        for partition in self._elsewhere:
+            if self._go_elsewhere(partition):
+                self._client.seek({partition.place: partition.received})
+                self._flow.check(partition)
+        self._elsewhere.clear()
+
+    def _go_elsewhere(self, partition: Partition) -> bool:
+        """Whether `partition` is to be read on at another offset now."""
+        to = partition.elsewhere
+        if to is None or partition.state is State.REVOKED:
+            return False
+        assignment = None
+        if partition.sought is not None:
+            assignment = self._assignment(partition.place, to)
+            self._events.tell(told.Sought(**self._where(partition.place), left=partition.in_progress, offset=to))
+        partition.go_on_at(to, assignment)
+        self._commits.want(partition)
+        self._changed[partition] = None
+        return True
 
     def _slice(self) -> None:
         """Runs that take longer than their time end after the message in hand: others get their turn."""
@@ -418,8 +525,10 @@ class Listener:
     # ── rebalances: called inside `fetch` and `close` ────────────────────────────────────────────────────────
 
     def assigned(self, places: Sequence[Place]) -> Mapping[Place, int]:
-        begins = self._insistently(lambda: resolve(self._client, places, self._late))
+        begins = self._insistently(lambda: resolve(self._client, places, self._policy, self._ids))
         self._assigned_now.update(places)
+        for topic in sorted({place.topic for place, begin in begins.items() if begin.renewed}):
+            self._tell_renewed(topic, [place for place, begin in begins.items() if begin.renewed])
         for place, begin in begins.items():
             if (old := self._partitions.get(place)) is not None:
                 self._forget(old)
@@ -433,6 +542,9 @@ class Listener:
         mine = [self._partitions[place] for place in places if place in self._partitions]
         now = self._clock.monotonic()
         waited = self._drain(mine, min(now + self._bounds.drain_timeout, self._stop_by))
+        for partition in mine:
+            partition.assignment.close()
+            self._go_elsewhere(partition)
         self._commits.send(mine, self._clock.monotonic())
         positions: dict[tuple[str, int], int] = {one.place: one.in_progress for one in mine}
         for partition in mine:
@@ -457,9 +569,11 @@ class Listener:
         """
         began = self._clock.monotonic()
         for partition in partitions:
+            partition.assignment.revoke()
+            self._commits.refuse(partition)
             partition.leave()
             self._mark(partition)
-        while any(one.unsettled for one in partitions) and self._clock.monotonic() < until:
+        while self._awaited(partitions, self._hooks.farewell) and self._clock.monotonic() < until:
             self._settle(wait=PATIENCE)
             now = self._clock.monotonic()
             self._wake(now)
@@ -474,41 +588,58 @@ class Listener:
                 self._events.tell(event)
         return waited
 
+    def _awaited(self, partitions: Sequence[Partition], leave: Callable[[Partition], None]) -> bool:
+        """Whether something of `partitions` is still under way; those that are done are to `leave`, by their hook."""
+        awaited = False
+        for partition in partitions:
+            if not partition.unsettled:
+                leave(partition)
+            awaited = awaited or partition.unsettled
+        return awaited
+
     def _begin(self, place: Place, begin: Begin) -> None:
         """A new assignment of `place`."""
-        if begin.missed is not None:
-            self._tell_out_of_range(place, *begin.missed, begin.offset)
+        self._tell_out_of_range(place, begin)
         partition = self._partitions[place] = self._made(place, begin)
+        if begin.stands:
+            partition.stand()
         if partition.committable is not None:
             self._commits.want(partition)
-        if place in self._void:
-            partition.hold()
+        self._hooks.expect(partition)
+        self._changed[partition] = None
 
     def _forget(self, partition: Partition) -> None:
         partition.leave()
-        if partition.out:
-            self._void.setdefault(partition.place, set()).update(partition.out)
+        self._hooks.depart(partition)
         partition.revoke()
         self._commits.forget(partition)
         self._flow.forget(partition)
         self._partitions.pop(partition.place, None)
         self._busy.pop(partition, None)
         self._changed.pop(partition, None)
+        self._elsewhere.pop(partition, None)
         self._setbacks.burying.pop(partition, None)
 
     def _made(self, place: Place, begin: Begin) -> Partition:
-        work = self._work(place.topic)
+        work, assignment = self._work(place.topic), self._assignment(place, begin.offset)
         if work is None:
             self._events.tell(told.NotRouted(**self._where(place), error=f"{place.topic!r} has no route here: held"))
-            partition = Partition(place, begin.offset, begin.committed, Policy(), _no_lane)
+            partition = Partition(place, begin.committed, Policy(), _no_lane, assignment, begin.memo)
             partition.hold()
             return partition
         handler, pool, reply = work.handler, work.pool, self._inbox.put
-        return Partition(place, begin.offset, begin.committed, work.policy, lambda: Lane(handler, pool, reply))
 
-    def _late(self, topic: str) -> bool:
+        def lane() -> Lane:
+            return Lane(handler, pool, reply)
+
+        return Partition(place, begin.committed, work.policy, lane, assignment, begin.memo)
+
+    def _assignment(self, place: Place, offset: int) -> Assignment:
+        return Assignment(self.group, place.topic, place.partition, offset, self._inbox.put)
+
+    def _policy(self, topic: str) -> Policy:
         work = self._work(topic)
-        return work is not None and work.policy.start == "latest"
+        return Policy() if work is None else work.policy
 
     def _insistently(self, question: Callable[[], T]) -> T:
         """Ask the broker again until it answers, or a stop comes: without an answer no partition can begin."""
@@ -532,11 +663,24 @@ class Listener:
     def _where(self, place: Place) -> dict[str, Any]:
         return {"group": self.group, "topic": place.topic, "partition": place.partition}
 
-    def _tell_out_of_range(self, place: Place, wanted: int, low: int, high: int, resumed: int) -> None:
-        said = f"offset {wanted} is not in the log, which holds {low} up to before {high}: going on at {resumed}"
-        self._events.tell(
-            told.OutOfRange(**self._where(place), wanted=wanted, low=low, high=high, resumed=resumed, error=said)
+    def _tell_out_of_range(self, place: Place, begin: Begin) -> None:
+        if begin.missed is None:
+            return
+        wanted, low, high = begin.missed
+        where = f"offset {wanted} is not in the log, which holds {low} up to before {high}"
+        then = f"going on at {begin.offset}"
+        if begin.stands:
+            then = 'it stands still, as on_gap="stop" says: start with another on_gap, or set the offset of the group'
+        resumed = None if begin.stands else begin.offset
+        event = told.OutOfRange(
+            **self._where(place), wanted=wanted, low=low, high=high, resumed=resumed, error=f"{where}: {then}"
         )
+        self._events.tell(event)
+
+    def _tell_renewed(self, topic: str, places: Sequence[Place]) -> None:
+        said = f"topic {topic} was deleted and made again: the new one is read from its beginning"
+        numbers = tuple(place.partition for place in places if place.topic == topic)
+        self._events.tell(told.TopicRenewed(group=self.group, topic=topic, partitions=numbers, error=said))
 
     def _tell_retried(self, partition: Partition, record: Record, attempt: int) -> None:
         self._events.tell(told.Retried(**self._where(partition.place), offset=record.offset() or 0, attempt=attempt))
@@ -550,12 +694,17 @@ class Listener:
         for partition in mine:
             partition.leave()
             self._mark(partition)
-        while any(one.unsettled for one in mine) and self._clock.monotonic() < self._stop_by:
+        while self._awaited(mine, self._hooks.shutdown) and self._clock.monotonic() < self._stop_by:
             # Polling goes on, so that the membership holds for as long as the work may take.
             self._receive(0.0)
             self._settle(wait=PATIENCE)
+            self._commits.turn(self._clock.monotonic(), self._busy, idle=False)
+        for partition in mine:
+            self._go_elsewhere(partition)
         self.unfinished = tuple(
-            f"{'/'.join(map(str, one.place))}/{one.in_progress} of group {self.group!r}" for one in mine if one.out
+            f"{'/'.join(map(str, one.place))}/{one.in_progress} of group {self.group!r}"
+            for one in mine
+            if one.out or one.calling
         )
         self._commits.send(list(self._partitions.values()), self._clock.monotonic())
         by = self._clock.monotonic() + LAST_COMMIT

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from operator import length_hint
+from dataclasses import dataclass
+from operator import length_hint, methodcaller
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, overload
 
+from karafka.assignment import Assignment
 from karafka.errors import ParseError, words
 
 T = TypeVar("T")
@@ -16,11 +18,26 @@ Handler: TypeAlias = Callable[["Run"], None] | Callable[["Run"], Awaitable[None]
 _UNREAD: Any = object()
 
 
+@dataclass(frozen=True, slots=True)
+class PartitionHooks:
+    """What a controller wants called for each partition: with a run that has no messages, for its assignment."""
+
+    assigned: Handler | None = None
+    revoked: Handler | None = None
+    shutdown: Handler | None = None
+
+
+NO_HOOKS = PartitionHooks()
+
+
 class Place(NamedTuple):
     """One partition of one topic: a key for maps, equal to the pair `(topic, partition)`."""
 
     topic: str
     partition: int
+
+
+offset_of = methodcaller("offset")
 
 
 class Record(Protocol):
@@ -49,9 +66,11 @@ class Message(Generic[T]):
     Belongs to the controller that holds it, on one worker.
     """
 
-    __slots__ = ("_error", "_group", "_parse", "_payload", "_record", "attempt")
+    __slots__ = ("_error", "_group", "_parse", "_payload", "_record", "assignment", "attempt")
 
-    def __init__(self, record: Record, parse: Parse, group: str, attempt: int = 1) -> None:
+    def __init__(
+        self, record: Record, parse: Parse, group: str, attempt: int = 1, assignment: Assignment | None = None
+    ) -> None:
         self._record = record
         self._parse = parse
         self._group = group
@@ -59,6 +78,8 @@ class Message(Generic[T]):
         self._error: ParseError | None = None
         #: Which try this is, from 1.
         self.attempt = attempt
+        #: By which it came; None outside of a server.
+        self.assignment = assignment
 
     @property
     def topic(self) -> str:
@@ -142,10 +163,18 @@ def refused(record: Record, error: Exception) -> ParseError:
 class Batch(Sequence[Message[T]]):
     """The messages of one `BatchController.perform`: of one partition, in order."""
 
-    __slots__ = ("_attempt", "_group", "_messages", "_parse", "_payloads", "_records")
+    __slots__ = ("_assignment", "_attempt", "_group", "_messages", "_parse", "_payloads", "_records")
 
-    def __init__(self, records: Sequence[Record], parse: Parse, group: str, attempt: int = 1) -> None:
+    def __init__(
+        self,
+        records: Sequence[Record],
+        parse: Parse,
+        group: str,
+        attempt: int = 1,
+        assignment: Assignment | None = None,
+    ) -> None:
         self._records = records
+        self._assignment = assignment
         self._parse = parse
         self._group = group
         self._attempt = attempt
@@ -189,8 +218,8 @@ class Batch(Sequence[Message[T]]):
 
     def _made(self) -> list[Message[T]]:
         if self._messages is None:
-            attempt, parse, group = self._attempt, self._parse, self._group
-            self._messages = [Message(record, parse, group, attempt) for record in self._records]
+            attempt, parse, group, ours = self._attempt, self._parse, self._group, self._assignment
+            self._messages = [Message(record, parse, group, attempt, ours) for record in self._records]
             if self._payloads is not None:
                 for message, payload in zip(self._messages, self._payloads, strict=True):
                     message.take(payload)
@@ -200,20 +229,24 @@ class Batch(Sequence[Message[T]]):
 class Run:
     """Messages of one lane, in order, given to a handler at once, and how far it came.
 
-    The worker's for as long as it performs. The listener may meanwhile do two things from its own thread, and they
-    cost the worker nothing: `halt` empties the list the worker walks, so that it ends after the message in hand;
-    `progress` asks the iterator how far it is.
+    The worker's for as long as it performs. Others may meanwhile do two things, and they cost the worker nothing:
+    `halt` empties the list the worker walks, so that it ends after the message in hand; `progress` asks the iterator
+    how far it is.
     """
 
-    __slots__ = ("_cursor", "_live", "_seen", "attempt", "finished", "records")
+    __slots__ = ("_cursor", "_live", "_seen", "assignment", "attempt", "finished", "recalled", "records")
 
-    def __init__(self, records: list[Record], attempt: int = 1) -> None:
+    def __init__(self, records: list[Record], attempt: int = 1, assignment: Assignment | None = None) -> None:
         #: As given out; never changed.
         self.records = records
         #: Which try of the first message this is, from 1; the others are tried for the first time.
         self.attempt = attempt
+        #: By which its messages came; None outside of a server.
+        self.assignment = assignment
         #: How many from the front are finished, by the handler's account.
         self.finished = 0
+        #: Whether the runs behind it in its lane are to come back unperformed.
+        self.recalled = False
         self._live = records.copy()
         self._cursor: Iterator[Record] | None = None
         self._seen = 0
@@ -234,9 +267,14 @@ class Run:
             self.finished += 1
 
     def halt(self) -> None:
-        """End after the message in hand. Only the listener's thread calls it."""
-        self._seen = self.progress
+        """End after the message in hand. Any thread."""
+        self._seen = max(self._seen, self.progress)
         self._live.clear()
+
+    def recall(self) -> None:
+        """`halt`, and the runs behind it in its lane come back unperformed. Any thread."""
+        self.recalled = True
+        self.halt()
 
     @property
     def halted(self) -> bool:
@@ -245,8 +283,10 @@ class Run:
     @property
     def progress(self) -> int:
         """How many from the front are finished at least, also while the worker walks. Any thread."""
-        if self._cursor is None or self.halted:
-            return max(self.finished, self._seen)
-        # The cursor has passed the message in hand, which is not finished.
-        walked = len(self.records) - length_hint(self._cursor) - 1
-        return max(self.finished, walked, 0)
+        if self._cursor is not None:
+            left = length_hint(self._cursor)
+            # Of a list that was emptied meanwhile the hint says nothing; of one that still is not, it does.
+            if self._live:
+                # The cursor has passed the message in hand, which is not finished.
+                return max(self.finished, len(self.records) - left - 1)
+        return max(self.finished, self._seen)

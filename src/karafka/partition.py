@@ -6,13 +6,16 @@ so that an outcome which comes late finds nothing to spoil.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from karafka.assignment import Assignment
 from karafka.jobs import Job, Lane, Outcome
-from karafka.messages import Place, Record, Run
+from karafka.messages import Handler, Place, Record, Run, offset_of
+from karafka.metadata import Memo
 from karafka.offsets import Offsets
 from karafka.policy import Policy
 
@@ -41,12 +44,15 @@ class State(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Setback:
-    """A message that is not finished after its `attempt`-th try; `alone` if no other could be to blame."""
+    """A message that failed in its `attempt`-th try; `alone` if no other could be to blame, `over` if it is finished
+    all the same, because it was marked.
+    """
 
     record: Record
     attempt: int
     error: BaseException
     alone: bool
+    over: bool = False
 
 
 class Buffer:
@@ -100,19 +106,49 @@ def measure(records: list[Record]) -> int:
 
 
 class Partition:
-    """See the module. `base` is the offset it was assigned with."""
+    """See the module. It begins at `assignment.offset`; `committed` is what the broker has of it."""
 
     def __init__(
-        self, place: Place, base: int, committed: int | None, policy: Policy, lane: Callable[[], Lane]
+        self,
+        place: Place,
+        committed: int | None,
+        policy: Policy,
+        lane: Callable[[], Lane],
+        assignment: Assignment,
+        memo: Memo | None = None,
     ) -> None:
+        base = assignment.offset
         self.place = place
         self.policy = policy
+        self.assignment = assignment
+        #: What is committed beside its offset.
+        self.memo = memo or Memo()
         self.offsets = Offsets(base, committed)
         #: The next offset to be received: lower ones are repetitions and dropped.
         self.received = base
         self.state = State.OPEN
         #: When a BACKING_OFF partition opens again, by the listener's clock.
         self.retry_at = 0.0
+        #: Until when user code wants it to rest, by the listener's clock.
+        self.rests_until = 0.0
+        #: Where user code wants it to go on, once all that is out is back; None for nowhere else.
+        self.sought: int | None = None
+        # Where marking is manual: all below was performed; what of it is not marked is given out again after a failure,
+        # but for those that were settled for good.
+        self._performed = base
+        self._settled: set[int] = set()
+        self._rewind = False
+        # Gives out nothing, whatever else happens: a person must decide.
+        self._stands = False
+        #: The hook under way, if one is; the one to be called before anything is given out, and how often it failed.
+        self.calling: Job | None = None
+        self.welcome: Handler | None = None
+        self.tried = 0
+        self.again_after = 0.0
+        #: Whether it must not begin yet: something of an assignment before is still out.
+        self.waits = False
+        #: Whether the hook at its end was called.
+        self.taken_leave = False
         self.buffer = Buffer()
         self.out: deque[Job] = deque()
         #: Whether fetching is stopped for it, as last told to the client.
@@ -140,14 +176,15 @@ class Partition:
     def receive(self, records: list[Record], size: int, now: float) -> int:
         """Messages from the broker, offsets rising, `size` bytes in all. How many were new."""
         self.positioned = True
-        first = records[0].offset() or 0
-        if first < self.received:
-            records = [record for record in records if (record.offset() or 0) >= self.received]
-            if not records:
-                return 0
+        first, end = records[0].offset() or 0, (records[-1].offset() or 0) + 1
+        if first < self.received or self._settled:
+            least, settled = self.received, self._settled
+            records = [one for one in records if (at := one.offset() or 0) >= least and at not in settled]
+        self.received = max(end, self.received)
+        if not records:
+            return 0
         if not self.buffer.count:
             self._since = now
-        self.received = (records[-1].offset() or 0) + 1
         self.buffer.add(records, size)
         return len(records)
 
@@ -185,7 +222,13 @@ class Partition:
         records, size = self.buffer.take(self._run_length())
         first = records[0].offset() or 0
         tried, attempt = self._tried
-        job = Job(Run(records, attempt + 1 if tried == first else 1), self, self._lane, size)
+        if first < tried <= (records[-1].offset() or 0):
+            # A rewind has gone back to before the one that failed: it is to stand first in its run.
+            cut = bisect_left(records, tried, key=offset_of)
+            rest, records = records[cut:], records[:cut]
+            size = measure(records)
+            self.buffer.put_back(rest, measure(rest))
+        job = Job(Run(records, attempt + 1 if tried == first else 1, self.assignment), self, self._lane, size)
         self.out.append(job)
         self._count_out += len(records)
         self._size_out += size
@@ -194,17 +237,20 @@ class Partition:
 
     def due(self, now: float) -> float:
         """From when on `take` may give something: `now` if at once, infinity if only something else helps."""
+        if self._stands or self.waits or self.calling or self.welcome or self.sought is not None or self._rewind:
+            return float("inf")
         match self.state:
             case State.HELD | State.LEAVING | State.REVOKED:
                 return float("inf")
             case State.BACKING_OFF:
-                return self.retry_at
+                return max(self.retry_at, self.rests_until)
             case State.OPEN:
                 if self._lane.broken and self.out:
                     return float("inf")
+                gathered = now
                 if self.policy.max_wait and self.buffer.count < self._run_length():
-                    return self._since + self.policy.max_wait
-                return now
+                    gathered = self._since + self.policy.max_wait
+                return max(gathered, self.rests_until)
 
     def _run_length(self) -> int:
         limit = self.policy.max_messages
@@ -222,24 +268,47 @@ class Partition:
         """Take in how a job of ours ended: what is finished moves the offsets, what is not comes back in order."""
         job, run = outcome.job, outcome.job.run
         self.out.remove(job)
-        finished, length = run.finished, len(run.records)
+        finished, length = max(run.finished, self._marked_in(run)), len(run.records)
         self._count_out -= length
         self._size_out -= job.size
         if finished:
             pace = outcome.elapsed / finished
             self.pace = pace if self.pace is None else 0.7 * self.pace + 0.3 * pace
-            self.offsets.finish((run.records[finished - 1].offset() or 0) + 1)
-            self._tried, self._limit = (-1, 0), None
+            self._finish((run.records[finished - 1].offset() or 0) + 1)
         if finished < length:
             self._come_back(run.records[finished:])
-        elif not self.out and not self.buffer.count and not self._returned:
-            self._since = 0.0
-        if outcome.error is None or finished >= length:
+        elif not self.out:
+            if self._lane.broken:
+                self._lane = self._make_lane()
+            if not self.buffer.count and not self._returned:
+                self._since = 0.0
+        if outcome.error is None:
             return None
-        culprit = run.records[finished]
-        attempt = run.attempt if finished == 0 else 1
+        # Of a batch it is the first that is not marked; else the one in hand, whatever was marked.
+        blamed = min(finished if self.policy.batch else run.finished, length - 1)
+        culprit = run.records[blamed]
+        attempt = run.attempt if blamed == 0 else 1
+        if blamed < finished:
+            return Setback(culprit, attempt, outcome.error, alone=True, over=True)
         self._tried, self._failed = (culprit.offset() or 0, attempt), length
-        return Setback(culprit, attempt, outcome.error, alone=not self.policy.batch or length == 1)
+        # Whoever marks says how far a batch came: then the first that is not marked is to blame.
+        marks = self.assignment.marked > self.assignment.offset
+        return Setback(culprit, attempt, outcome.error, alone=not self.policy.batch or length == 1 or marks)
+
+    def _marked_in(self, run: Run) -> int:
+        """How many messages of `run` are finished by marks."""
+        marked = self.assignment.marked
+        if marked <= (run.records[0].offset() or 0):
+            return 0
+        return bisect_left(run.records, marked, key=offset_of)
+
+    def _finish(self, position: int) -> None:
+        """All below `position` was performed; and so is finished, unless that takes a mark."""
+        self._performed = max(self._performed, position)
+        if not self.policy.manual:
+            self.offsets.finish(position)
+        if position > self._tried[0]:
+            self._tried, self._limit = (-1, 0), None
 
     def _come_back(self, records: list[Record]) -> None:
         """`records` go back to the front, before those of the jobs behind them, which are withdrawn."""
@@ -268,13 +337,18 @@ class Partition:
         """The first message in hand is finished without having been performed."""
         # Jobs behind it may still be on their way back: then it is not in the buffer yet.
         record = self._returned.pop(0) if self._returned else self.buffer.take(1)[0][0]
-        self.offsets.finish((record.offset() or 0) + 1)
-        self._tried, self._limit = (-1, 0), None
+        offset = record.offset() or 0
+        if self.unmarked:
+            self._settled.add(offset)
+        else:
+            self.offsets.finish(offset + 1)
+        self._finish(offset + 1)
         self._become(State.OPEN)
 
     def back_off(self, until: float) -> None:
         self.burying = False
         self.retry_at = until
+        self._rewind = self.unmarked
         self._become(State.BACKING_OFF)
 
     def split(self) -> None:
@@ -284,10 +358,9 @@ class Partition:
     def hold(self) -> None:
         self._become(State.HELD)
 
-    def open(self) -> None:
-        """What it was held for is over."""
-        if self.state is State.HELD:
-            self._become(State.OPEN)
+    def stand(self) -> None:
+        """Give out nothing more: for good, as far as this assignment goes."""
+        self._stands = True
 
     # ── leaving ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -303,12 +376,62 @@ class Partition:
     @property
     def unsettled(self) -> bool:
         """Whether something of it is still under way that would count if it ended now."""
-        return bool(self.out) or self.burying
+        return bool(self.out or self.calling) or self.burying
+
+    def greets(self, now: float) -> bool:
+        """Whether its hook is to be called before anything is given out, now."""
+        open_ = self.state in {State.OPEN, State.BACKING_OFF} and max(self.retry_at, self.rests_until) <= now
+        return self.welcome is not None and self.calling is None and open_ and not self.waits
 
     def revoke(self) -> None:
         """Not ours any more, for good: what is still out comes to nothing."""
         self._become(State.REVOKED)
+        self.assignment.revoke()
+        self.assignment.close()
         self.out.clear()
+
+    # ── what user code asks for ──────────────────────────────────────────────────────────────────────────────
+
+    def rest(self, until: float) -> None:
+        """Give out nothing more until then."""
+        self.rests_until = until
+        self._recall()
+
+    def seek(self, to: int) -> None:
+        """Go on at `to` once all that is out is back; see `elsewhere`."""
+        self.sought = to
+        self._recall()
+
+    def _recall(self) -> None:
+        for job in self.out:
+            job.run.recall()
+
+    @property
+    def elsewhere(self) -> int | None:
+        """The offset to go on at, now that nothing is out: where a seek or a rewind wants it. None: right here."""
+        if self.unsettled:
+            return None
+        if self.sought is not None:
+            return self.sought
+        return self.in_progress if self._rewind else None
+
+    def go_on_at(self, offset: int, assignment: Assignment | None = None) -> None:
+        """Nothing is out: forget what was received and go on at `offset`. By a seek there is a new `assignment`, and
+        what was marked or finished says nothing any more.
+        """
+        if assignment is not None:
+            self.assignment.close()
+            self.assignment = assignment
+            self.offsets = Offsets(offset, self.offsets.committed)
+            self._tried, self._limit = (-1, 0), None
+            self._settled.clear()
+            self.sought = None
+        self._rewind = False
+        self._performed = self.received = offset
+        self._settled = {one for one in self._settled if one >= offset}
+        self._returned = []
+        self.buffer = Buffer()
+        self.positioned = False
 
     def _become(self, state: State) -> None:
         """Go to `state`; a partition that is leaving only goes forward."""
@@ -323,7 +446,21 @@ class Partition:
 
     @property
     def in_progress(self) -> int:
-        """The finished prefix, counting what a running job has finished so far."""
-        if self.out and (progress := self.out[0].run.progress):
-            return max(self.offsets.finished, (self.out[0].run.records[progress - 1].offset() or 0) + 1)
-        return self.offsets.finished
+        """The finished prefix, counting marks, and what a running job has finished so far."""
+        finished = max(self.offsets.finished, self.assignment.marked)
+        if self.out and not self.policy.manual and (progress := self.out[0].run.progress):
+            return max(finished, (self.out[0].run.records[progress - 1].offset() or 0) + 1)
+        return finished
+
+    def marked(self) -> None:
+        """There are new marks: what was settled right behind them is finished too."""
+        position = self.in_progress
+        while position in self._settled:
+            self._settled.discard(position)
+            position += 1
+        self.offsets.finish(position)
+
+    @property
+    def unmarked(self) -> bool:
+        """Whether something was performed that is not marked, where that is what finishes it."""
+        return self.policy.manual and self._performed > self.in_progress

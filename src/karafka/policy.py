@@ -5,30 +5,16 @@ Values and one pure function; the listener acts on the verdict. Nothing here tou
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, cast
 
+from karafka.checks import number
 from karafka.errors import ConfigError, ParseError, words
 from karafka.messages import Header, Record
 
 MIB = 1024 * 1024
 ErrorTypes: TypeAlias = tuple[type[BaseException], ...]
-
-
-def number(name: str, value: object, least: float) -> float:
-    """`value`, if it is a number of at least `least`. Raises `ConfigError`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < least:
-        raise ConfigError(f"{name}={value!r}: a number of at least {least:g} is expected")
-    return value
-
-
-def whole(name: str, value: object, least: int) -> int:
-    """`value`, if it is a whole number of at least `least`. Raises `ConfigError`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{name}={value!r}: a whole number of at least {least} is expected")
-    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +95,16 @@ class DeadLetter:
 
 
 Start: TypeAlias = Literal["earliest", "latest"]
+Gap: TypeAlias = Literal["earliest", "latest", "stop"]
+Marking: TypeAlias = Literal["auto", "manual"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """How a route's messages are taken, tried again and given up; complete, checked, shared by its partitions.
 
+    `start` says where a group begins that has never read the topic, `on_gap` where it goes on when its offset is not
+    in the log any more. `manual`: nothing but a mark finishes a message.
     `batch`: a run is finished or fails as a whole. `max_messages` bounds one hand-over; `max_wait` (seconds) is how
     long a batch may gather, 0 for none.
     `high` and `high_bytes` say when a partition holds enough; it is fetched again at half of both.
@@ -123,6 +113,8 @@ class Policy:
     retry: Backoff | None = field(default_factory=Backoff)
     dead_letter: DeadLetter | None = None
     start: Start = "earliest"
+    on_gap: Gap = "earliest"
+    manual: bool = False
     batch: bool = False
     max_messages: int = 2_000
     max_wait: float = 0.0

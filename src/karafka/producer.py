@@ -16,6 +16,7 @@ from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Any, Self
 
+from karafka.checks import refuse_in_loop
 from karafka.client import Report, Sender
 from karafka.errors import ConfigError, Error
 from karafka.messages import Header, Record
@@ -78,7 +79,7 @@ class Handle:
     def wait(self, timeout: float | None = None) -> Delivery:
         """The delivery. Raises `DeliveryError`; `TimeoutError` after `timeout` seconds (it is still on its way)."""
         if not self.done:
-            _refuse_in_loop("Handle.wait", "await the handle")
+            refuse_in_loop("Handle.wait", "await the handle")
             with self._lock:
                 if self._done is None:
                     self._done = Event()
@@ -196,7 +197,7 @@ class Producer:
             try:
                 send()
             except BufferError:
-                _refuse_in_loop("produce_async with a full queue", "await handles of before, then send more")
+                refuse_in_loop("produce_async with a full queue", "await handles of before, then send more")
                 now = time.monotonic()
                 until = until or now + MAX_WAIT_ON_FULL
                 if now >= until:
@@ -220,7 +221,7 @@ class Producer:
         timeout: float | None = None,
     ) -> Delivery:
         """Send a message and wait until the broker has confirmed it. Raises as `produce_async` and `Handle.wait` do."""
-        _refuse_in_loop("produce_sync", "await producer.produce_async(…)")
+        refuse_in_loop("produce_sync", "await producer.produce_async(…)")
         handle = self.produce_async(topic, payload, key=key, headers=headers, partition=partition, timestamp=timestamp)
         return handle.wait(timeout)
 
@@ -229,7 +230,7 @@ class Producer:
 
         Raises the first error met, after all have ended.
         """
-        _refuse_in_loop("produce_many_sync", "await each produce_async(…)")
+        refuse_in_loop("produce_many_sync", "await each produce_async(…)")
         handles = [self.produce_async(**message) for message in messages]
         for handle in handles:
             try:
@@ -240,7 +241,7 @@ class Producer:
 
     def flush(self, timeout: float = 60.0) -> int:
         """Wait until all that was accepted has ended; how many messages have not after `timeout` seconds."""
-        _refuse_in_loop("flush", "await the handles")
+        refuse_in_loop("flush", "await the handles")
         sender, until = self._sender, time.monotonic() + timeout
         if sender is None:
             return 0
@@ -326,14 +327,6 @@ def _end(future: asyncio.Future[None]) -> None:
 def _headers(headers: Headers) -> list[Header]:
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     return [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs]
-
-
-def _refuse_in_loop(call: str, instead: str) -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise ConfigError(f"{call} would block the event loop: {instead}")
 
 
 def _confluent(kafka: Mapping[str, Any]) -> Sender:

@@ -7,16 +7,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from inspect import iscoroutinefunction
-from typing import Any, TypeAlias, TypedDict, Unpack
+from typing import Any, TypeAlias, TypedDict, Unpack, get_args
 
+from karafka.checks import number, one_of, whole
 from karafka.config import Config, Settings, check_group, check_settings, check_start, check_topic
-from karafka.controllers import AnyController, BatchController, Context, check_controller, payload_type
+from karafka.controllers import AnyController, BatchController, Context, check_controller, partition_hooks, payload_type
 from karafka.errors import ConfigError
 from karafka.events import Events
 from karafka.handlers import handler_for
-from karafka.messages import Handler
+from karafka.messages import Handler, PartitionHooks
 from karafka.parsers import Parser, payloads
-from karafka.policy import Backoff, DeadLetter, Policy, Start, number, whole
+from karafka.policy import Backoff, DeadLetter, Gap, Marking, Policy, Start
 
 Name: TypeAlias = str | re.Pattern[str]
 
@@ -40,6 +41,8 @@ class Options:
     retry: Backoff | Unsaid | None = Unsaid.UNSAID
     dead_letter: DeadLetter | None = None
     start: Start | None = None
+    on_gap: Gap = "earliest"
+    marking: Marking = "auto"
     max_messages: int | None = None
     max_wait: float | None = None
 
@@ -50,6 +53,8 @@ class Options:
             whole(f"{where}: concurrency", self.concurrency, 1)
         if self.start is not None:
             check_start(self.start, f"{where}: start")
+        one_of(f"{where}: on_gap", self.on_gap, get_args(Gap))
+        one_of(f"{where}: marking", self.marking, get_args(Marking))
         if self.max_messages is not None:
             whole(f"{where}: max_messages", self.max_messages, 1)
         if self.max_wait is not None:
@@ -119,7 +124,10 @@ class TopicOptions(TypedDict, total=False):
 
     `group`: the consumer group, the app's default one otherwise. `parser`: JSON otherwise. `concurrency`: workers of
     its own (threads; tasks for an async perform). `retry`, `dead_letter`: what becomes of what fails. `start`: where
-    a group begins that has never read the topic. `max_messages`, `max_wait` (seconds): bounds of a batch.
+    a group begins that has never read the topic. `on_gap`: where it goes on when messages were deleted before it read
+    them: "earliest" (the first that is kept), "latest" (the end), or "stop" (nowhere, until a person decides).
+    `marking`: "manual" where nothing but `self.mark` finishes a message. `max_messages`, `max_wait` (seconds): bounds
+    of a batch.
     """
 
     group: str
@@ -128,6 +136,8 @@ class TopicOptions(TypedDict, total=False):
     retry: Backoff | None
     dead_letter: DeadLetter
     start: Start
+    on_gap: Gap
+    marking: Marking
     max_messages: int
     max_wait: float
 
@@ -165,6 +175,7 @@ class Route:
     group: str
     policy: Policy
     handler: Handler
+    hooks: PartitionHooks
     concurrency: int | None
     asynchronous: bool
 
@@ -258,6 +269,8 @@ class Routes:
             retry=config.retry if isinstance(options.retry, Unsaid) else options.retry,
             dead_letter=options.dead_letter,
             start=options.start or config.start,
+            on_gap=options.on_gap,
+            manual=options.marking == "manual",
             batch=batch,
         )
         policy = replace(
@@ -271,6 +284,7 @@ class Routes:
             group=group,
             policy=policy,
             handler=handler,
+            hooks=partition_hooks(controller),
             concurrency=options.concurrency,
             asynchronous=asynchronous,
         )

@@ -211,6 +211,9 @@ class Server:
             group=subscription.group,
             topics=subscription.topics,
             wanted=self._wanted(subscription),
+            graves=sorted(
+                {grave.topic for one in subscription.routes if (grave := one.policy.dead_letter) is not None}
+            ),
             work=work,
             client=lambda: ConfluentConsumer(kafka, group=subscription.group, queue=queue),
             names=lambda: ConfluentTopics(kafka),
@@ -242,7 +245,7 @@ class Server:
 
     def _work(self, route: Route, subscription: Subscription) -> Work:
         burier = self._burier(route, subscription)
-        return Work(route.handler, route.policy, self._pool(route), burier, route.controller.__qualname__)
+        return Work(route.handler, route.policy, self._pool(route), burier, route.controller.__qualname__, route.hooks)
 
     def _pool(self, route: Route) -> Pool:
         """Workers of the route's own where it asks for them; else those that all share."""

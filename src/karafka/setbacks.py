@@ -18,7 +18,7 @@ from karafka.commits import Commits
 from karafka.errors import words
 from karafka.events import Events
 from karafka.jobs import Pool
-from karafka.messages import Handler, Header, Record
+from karafka.messages import NO_HOOKS, Handler, Header, PartitionHooks, Record
 from karafka.partition import Partition, Setback, State
 from karafka.policy import (
     Asked,
@@ -53,6 +53,7 @@ class Work:
     pool: Pool
     burier: Burier
     controller: str
+    hooks: PartitionHooks = NO_HOOKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,9 @@ class Setbacks:
     def judge(self, partition: Partition, setback: Setback) -> None:
         """Decide, tell and act."""
         verdict = self._verdict(partition, setback)
+        if setback.over and not isinstance(verdict, End):
+            self._tell_setback(partition, setback, "finished all the same: it was marked")
+            return
         leaving = partition.state >= State.LEAVING and not isinstance(verdict, End)
         self._tell_setback(partition, setback, "left to the next owner" if leaving else _in_words(verdict, partition))
         if leaving:

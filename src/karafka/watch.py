@@ -1,41 +1,60 @@
-"""Which topics a group reads: those named, those a pattern wants, those that are not there yet.
+"""Which topics a group reads: those named, those a pattern wants, those that are not there yet; and whether they still
+are the same topics.
 
-Asking the broker for all names may wait for one that is away, and the listener must not: `TopicWatch` asks, on a thread
-of its own. `TopicsRead` is the listener's: it knows what is subscribed and tells what is missing.
+Asking the broker may wait for one that is away, and the listener must not: `TopicWatch` asks, on a thread of its own.
+`TopicsRead` is the listener's: it knows what is subscribed and tells what is missing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from threading import Event, Thread
+from typing import TypeAlias
 
-from karafka.client import Consumer, Rebalance, Topics
+from karafka.client import Consumer, Identities, Rebalance, Topics
 from karafka.errors import BrokerError
-from karafka.events import Events, TopicFound, TopicMissing
+from karafka.events import DeadLetterMissing, Events, TopicFound, TopicMissing
 
 # How long a topic that appears may wait to be noticed, in seconds.
 INTERVAL = 2.0
+# How long a topic that was deleted and made again may go unnoticed.
+IDS_INTERVAL = 5.0
+# For how many turns a cluster that does not tell ids is not asked for them: librdkafka's own has none.
+IDLESS = 10
 ANSWER_TIMEOUT = 10.0
 
 
-class TopicWatch:
-    """Asks for all topics' names every few seconds and tells `found`, until that answers that no more is wanted.
+@dataclass(frozen=True, slots=True)
+class Names:
+    """All topics there are."""
 
-    `start` and `stop` are the listener's; `found` is called on the watch's own thread.
+    topics: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """The ids of topics that are read, and of those that dead letters go to."""
+
+    found: Identities
+
+
+Seen: TypeAlias = Names | Ids
+
+
+class TopicWatch:
+    """Calls `ask` every so often, on its own thread: it answers in how many seconds again. `start`, `stop`: the
+    listener's.
     """
 
-    def __init__(self, topics: Callable[[], Topics], found: Callable[[frozenset[str]], bool], name: str) -> None:
+    def __init__(self, topics: Callable[[], Topics], ask: Callable[[Topics], float], name: str) -> None:
         self._topics = topics
-        self._found = found
+        self._ask = ask
         self._stopped = Event()
         self._thread = Thread(target=self._run, name=f"karafka-topics-{name}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
-
-    @property
-    def running(self) -> bool:
-        return self._thread.is_alive()
 
     def stop(self) -> None:
         """Ask no more; does not wait for a question under way."""
@@ -43,21 +62,20 @@ class TopicWatch:
 
     def _run(self) -> None:
         topics: Topics | None = None
-        while not self._stopped.is_set():
+        pause = 0.0
+        while not self._stopped.wait(pause):
             try:
                 topics = topics or self._topics()
-                if not self._found(topics.names(ANSWER_TIMEOUT)):
-                    return
+                pause = self._ask(topics)
             except BrokerError:
-                pass  # the listener's own client tells of a broker that is away
-            self._stopped.wait(INTERVAL)
+                pause = INTERVAL  # the listener's own client tells of a broker that is away
 
 
 class TopicsRead:
     """What one listener is subscribed to. Its thread's alone, but for what the watch calls.
 
-    `named` are read by name, those `wanted` (None: no patterns) as they appear. `found` puts names on the listener's
-    inbox; any thread.
+    `named` are read by name, those `wanted` (None: no patterns) as they appear; dead letters go to `graves`. `seen`
+    puts what the watch sees on the listener's inbox; any thread.
     """
 
     def __init__(
@@ -65,38 +83,42 @@ class TopicsRead:
         group: str,
         named: Sequence[str],
         wanted: Callable[[str], bool] | None,
+        graves: Sequence[str],
         topics: Callable[[], Topics],
-        found: Callable[[frozenset[str]], object],
+        seen: Callable[[Seen], object],
         events: Events,
     ) -> None:
         self._group = group
         self._named = tuple(named)
         self._wanted = wanted
-        self._topics = topics
-        self._found = found
+        self._graves = tuple(graves)
+        self._seen = seen
         self._events = events
         self._missing: set[str] = set()
         self._subscribed: tuple[str, ...] = ()
-        self._watch: TopicWatch | None = None
+        # Whether names are to be asked for: something is missing, or not known yet, or a pattern may find more.
+        self._looking = True
+        self._without_ids = 0
+        self._watch = TopicWatch(topics, self._ask, group)
 
     def open(self, client: Consumer, rebalance: Rebalance) -> None:
         """Subscribe to what is named, and start to watch for the rest."""
         if self._named:
             self._subscribe(client, rebalance, self._named)
-        self._watch_on()
+        self._watch.start()
 
     def close(self) -> None:
-        if self._watch is not None:
-            self._watch.stop()
+        self._watch.stop()
 
     def know(self, topics: frozenset[str], client: Consumer, rebalance: Rebalance) -> None:
         """These are all topics there are: tell what is missing or found, subscribe to what is new and wanted."""
         for topic in sorted(self._missing & topics):
             self._missing.discard(topic)
             self._events.tell(TopicFound(group=self._group, topic=topic))
-        for topic in self._named:
+        for topic in (*self._named, *self._graves):
             if topic not in topics:
                 self.miss(topic)
+        self._looking = self._wanted is not None or bool(self._missing)
         if self._wanted is None:
             return
         matched = sorted(topic for topic in topics if topic not in self._named and self._wanted(topic))
@@ -111,20 +133,23 @@ class TopicsRead:
         """`topic` is not there: said once, until it is found."""
         if topic not in self._missing:
             self._missing.add(topic)
-            self._events.tell(TopicMissing(group=self._group, topic=topic))
-        self._watch_on()
+            missing = TopicMissing if topic in self._named else DeadLetterMissing
+            self._events.tell(missing(group=self._group, topic=topic))
+        self._looking = True
 
     def _subscribe(self, client: Consumer, rebalance: Rebalance, topics: tuple[str, ...]) -> None:
         self._subscribed = topics
         client.subscribe(topics, rebalance)
 
-    def _watch_on(self) -> None:
-        """Have the watch ask until nothing is missing; one is enough."""
-        if self._watch is None or not self._watch.running:
-            self._watch = TopicWatch(self._topics, self._heard, self._group)
-            self._watch.start()
-
-    def _heard(self, topics: frozenset[str]) -> bool:
-        """From the watch's thread: tell the listener; go on while there may be more to find."""
-        self._found(topics)
-        return self._wanted is not None or not topics.issuperset(self._named)
+    def _ask(self, topics: Topics) -> float:
+        """On the watch's thread: have the listener told; in how many seconds again."""
+        looking, subscribed = self._looking, self._subscribed
+        if looking:
+            self._seen(Names(topics.names(ANSWER_TIMEOUT)))
+        if subscribed and not self._without_ids:
+            # Left out for some turns if there is no answer: what waits for a topic to appear is not to wait for that.
+            self._without_ids = IDLESS
+            self._seen(Ids(topics.ids(subscribed, ANSWER_TIMEOUT)))
+            self._without_ids = 0
+        self._without_ids = max(0, self._without_ids - 1)
+        return INTERVAL if looking else IDS_INTERVAL

@@ -12,7 +12,7 @@ from uuid import uuid4
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from karafka.client import Answer, Effect, Trouble
+from karafka.client import Answer, Effect, Kept, Trouble
 from karafka.confluent import ConfluentConsumer
 from karafka.messages import Place, Record
 from tests.brokers import new_group, new_topic
@@ -119,8 +119,8 @@ class Member:
         kept, bounds = (self.client.committed(places, 10), self.client.bounds(places, 10)) if places else ({}, {})
         starts = {}
         for place in places:
-            offset = kept[place]
-            starts[place] = bounds[place][0] if offset is None else offset
+            known = kept[place]
+            starts[place] = bounds[place][0] if known is None else known.offset
         self.starts.append(starts)
         return starts
 
@@ -164,7 +164,7 @@ class Member:
     def commit(self, offsets: Mapping[Place, int]) -> Mapping[Place, str | None]:
         """Commit, and wait for the answer."""
         before = len(self.answers)
-        self.client.commit(offsets)
+        self.client.commit({place: Kept(offset) for place, offset in offsets.items()})
         self.until(lambda: len(self.answers) > before)
         answer = self.answers[-1]
         return {place: answer.errors.get(place) for place in answer.offsets}

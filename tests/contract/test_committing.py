@@ -7,6 +7,7 @@ import time
 import pytest
 from confluent_kafka import TopicPartition
 
+from karafka.client import Kept
 from karafka.messages import Place
 from tests.brokers import new_group
 from tests.contract.member import PROTOCOLS, Broker, Member, named
@@ -20,9 +21,9 @@ def test_committed_is_none_before_and_an_offset_after(broker: Broker) -> None:
         member.until(lambda: place in member.owned)
         assert member.client.committed([place], 10) == {place: None}
         assert member.commit({place: 7}) == {place: None}
-        assert member.client.committed([place], 10) == {place: 7}
+        assert member.client.committed([place], 10) == {place: Kept(7)}
         assert member.commit({place: 0}) == {place: None}
-        assert member.client.committed([place], 10) == {place: 0}
+        assert member.client.committed([place], 10) == {place: Kept(0)}
 
 
 def test_a_commit_returns_at_once_and_is_answered_as_news(broker: Broker) -> None:
@@ -33,12 +34,12 @@ def test_a_commit_returns_at_once_and_is_answered_as_news(broker: Broker) -> Non
         member.until(lambda: member.count() == 10)
         began = time.monotonic()
         for offset in range(1, 101):
-            member.client.commit({place: offset % 10})
+            member.client.commit({place: Kept(offset % 10)})
         assert time.monotonic() - began < 0.1
         assert not member.answers
         member.until(lambda: len(member.answers) == 100)
         assert all(set(answer.offsets) == {place} and not answer.errors for answer in member.answers)
-        assert member.client.committed([place], 10) == {place: 0}, "the last one counts"
+        assert member.client.committed([place], 10) == {place: Kept(0)}, "the last one counts"
 
 
 def test_a_lower_offset_is_accepted(broker: Broker) -> None:
@@ -49,7 +50,7 @@ def test_a_lower_offset_is_accepted(broker: Broker) -> None:
         member.until(lambda: place in member.owned)
         member.commit({place: 9})
         assert member.commit({place: 2}) == {place: None}
-        assert member.client.committed([place], 10) == {place: 2}
+        assert member.client.committed([place], 10) == {place: Kept(2)}
 
 
 def test_a_refusal_of_one_is_said_of_all_that_were_asked_together(real: Broker) -> None:
@@ -59,7 +60,7 @@ def test_a_refusal_of_one_is_said_of_all_that_were_asked_together(real: Broker) 
     with Member(real, topic) as member:
         member.until(lambda: good in member.owned)
         together = member.commit({good: 7, bad: 5})
-        assert member.client.committed([good], 10) == {good: 7}, "the broker took it"
+        assert member.client.committed([good], 10) == {good: Kept(7)}, "the broker took it"
         assert together == {good: "UNKNOWN_TOPIC_OR_PART", bad: "UNKNOWN_TOPIC_OR_PART"}
 
         assert member.commit({good: 8}) == {good: None}
@@ -81,7 +82,7 @@ def test_the_broker_takes_a_commit_for_what_belongs_to_another(real: Broker, pro
         (foreign,) = other.owned
         results = one.commit({foreign: 77})
         assert results == {foreign: None}
-        assert other.client.committed([foreign], 10) == {foreign: 77}
+        assert other.client.committed([foreign], 10) == {foreign: Kept(77)}
 
 
 def test_seeking_does_not_take_back_a_stored_offset(broker: Broker) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from karafka.client import Effect
+from karafka.client import Effect, Kept
 from karafka.messages import Place
 from tests.brokers import new_group, until
 from tests.contract.member import PROTOCOLS, Beside, Broker, Member, named
@@ -32,7 +32,7 @@ def test_what_is_committed_in_a_revocation_reaches_the_next_owner(real: Broker, 
     with member() as older:
 
         def commit(places: Sequence[Place]) -> None:
-            older.client.commit({place: 100 + place.partition for place in places})
+            older.client.commit({place: Kept(100 + place.partition) for place in places})
 
         older.before_giving_up = commit
         older.until(lambda: len(older.owned) == 4)
@@ -80,7 +80,7 @@ def test_a_later_subscription_adds_topics(real: Broker, protocol: dict[str, Any]
     with Member(real, old, **protocol) as member:
 
         def commit(places: Sequence[Place]) -> None:
-            member.client.commit({place: len(member.offsets(place)) for place in places})
+            member.client.commit({place: Kept(len(member.offsets(place))) for place in places})
 
         member.before_giving_up = commit
         member.until(lambda: member.count() == 100)

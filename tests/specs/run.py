@@ -184,7 +184,7 @@ class Watch:
                 case Committed(group=group, offsets=offsets):
                     for (topic, partition), position in offsets.items():
                         self._committed((group, topic, partition), position)
-                case OutOfRange(group=group, topic=topic, partition=partition, resumed=resumed):
+                case OutOfRange(group=group, topic=topic, partition=partition, resumed=int(resumed)):
                     self._assignments[group, topic, partition] = Assignment(resumed)
                 case _:
                     pass

@@ -20,16 +20,18 @@ import pytest
 
 from karafka import listener as listening
 from karafka import watch as watching
-from karafka.client import Answer, Consumer, Effect, News, Rebalance, Topics, Trouble
+from karafka.assignment import Assignment, Wish
+from karafka.client import Answer, Consumer, Effect, Identities, Kept, News, Rebalance, Topics, Trouble
 from karafka.clock import ManualClock
 from karafka.errors import BrokerError
 from karafka.events import Event, Events
 from karafka.jobs import Job, Lane, Outcome, ended, perform
 from karafka.listener import Bounds, Listener
-from karafka.messages import Handler, Header, Place, Record, Run
+from karafka.messages import NO_HOOKS, Handler, Header, PartitionHooks, Place, Record, Run
 from karafka.partition import State
 from karafka.policy import MIB, Policy
 from karafka.setbacks import Work
+from karafka.watch import Ids, Names
 
 E = TypeVar("E", bound=Event)
 
@@ -95,6 +97,11 @@ def letters(
     return [Letter(topic, partition, offset, value) for offset in range(first, first + count)]
 
 
+def ours(place: Place = Place("orders", 0), offset: int = 0, put: Callable[[Wish], None] | None = None) -> Assignment:  # noqa: B008
+    """An assignment of `place`, whose wishes go to `put`."""
+    return Assignment("group", place.topic, place.partition, offset, put or (lambda _wish: None))
+
+
 def _offset(record: Record) -> int:
     return record.offset() or 0
 
@@ -134,6 +141,8 @@ class Broker:
         #: Offsets behind the last message that markers of transactions take.
         self.markers: dict[Place, int] = {}
         self.stored: dict[Place, int] = {}
+        #: The text beside each commit, as sent last.
+        self.metadata: dict[Place, str] = {}
         self.paused: set[Place] = set()
         self.positions: dict[Place, int] = {}
         self.delivered: dict[Place, int] = {}
@@ -208,13 +217,22 @@ class Broker:
         slipped, self.cut_short = self.cut_short, False
         return slipped
 
-    def committed(self, places: Sequence[Place], timeout: float) -> dict[Place, int | None]:
+    def committed(self, places: Sequence[Place], timeout: float) -> dict[Place, Kept | None]:
         self._refuse()
-        return {place: self.stored.get(place) for place in places}
+        found = {place: self.stored.get(place) for place in places}
+        return {place: None if at is None else Kept(at, self.metadata.get(place, "")) for place, at in found.items()}
 
     def bounds(self, places: Sequence[Place], timeout: float) -> dict[Place, tuple[int, int]]:
         self._refuse()
         return {place: (self.low.get(place, 0), self.end(place)) for place in places}
+
+    def at(self, places: Sequence[Place], moment: float, timeout: float) -> dict[Place, int]:
+        self._refuse()
+        found = {}
+        for place in places:
+            later = (one for one in self.logs.get(place, []) if one.timestamp()[1] >= moment * 1_000)
+            found[place] = next((_offset(one) for one in later), self.end(place))
+        return found
 
     def partitions(self, topic: str, timeout: float) -> list[Place]:
         return sorted(place for place in self.logs if place.topic == topic)
@@ -237,11 +255,13 @@ class Broker:
     def resume(self, places: Sequence[Place]) -> None:
         self.paused -= set(places)
 
-    def commit(self, offsets: Mapping[Place, int]) -> None:
+    def commit(self, offsets: Mapping[Place, Kept]) -> None:
         self._refuse()
-        self.commits.append(dict(offsets))
+        plain = {place: kept.offset for place, kept in offsets.items()}
+        self.commits.append(plain)
+        self.metadata.update({place: kept.metadata for place, kept in offsets.items()})
         if self.answering:
-            self.answer(offsets)
+            self.answer(plain)
 
     def close(self) -> None:
         if self.positions and self._rebalance is not None:
@@ -409,8 +429,7 @@ class Undertaker:
 class StillWatch:
     """`watch.TopicWatch` without its thread: the test says what topics there are."""
 
-    def __init__(self, found: Callable[[frozenset[str]], bool]) -> None:
-        self.found = found
+    def __init__(self) -> None:
         self.running = False
 
     def start(self) -> None:
@@ -458,6 +477,7 @@ class House:
     #: Topics that are assigned, and have no route.
     unrouted: frozenset[str] = frozenset()
     handler: Handler | None = None
+    hooks: PartitionHooks = NO_HOOKS
     commit_interval: float = 1.0
     drain_timeout: float = 10.0
     memory: int = 64 * MIB
@@ -488,6 +508,7 @@ class House:
             group="g",
             topics=self.topics,
             wanted=(lambda name: wanted.fullmatch(name) is not None) if wanted else None,
+            graves=(),
             work=self._work,
             client=lambda: client,
             names=_none_such,
@@ -553,11 +574,15 @@ class House:
     def trouble(self, effect: Effect, place: Place | None = None, topic: str | None = None, code: str = "_X") -> None:
         self.broker.say(Trouble(code, code.lower(), effect, topic, place))
 
-    def names(self, *topics: str) -> bool:
-        """What the watch found; whether it is to go on."""
-        watch = self.watches[-1]
-        watch.running = watch.found(frozenset(topics))
-        return watch.running
+    def names(self, *topics: str) -> None:
+        """What the watch found."""
+        self.listener._inbox.put(Names(frozenset(topics)))
+        self.turn()
+
+    def identified(self, **ids: str) -> None:
+        """What the watch found of the topics' ids."""
+        self.listener._inbox.put(Ids(Identities("cluster", ids)))
+        self.turn()
 
     # ── time and work ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -638,8 +663,8 @@ class House:
         """What was performed of a partition, in order."""
         return [offset for name, number, offset in self.performed if (name, number) == (topic, partition)]
 
-    def _watch(self, topics: Callable[[], Topics], found: Callable[[frozenset[str]], bool], name: str) -> StillWatch:
-        self.watches.append(StillWatch(found))
+    def _watch(self, topics: Callable[[], Topics], ask: Callable[[Topics], float], name: str) -> StillWatch:
+        self.watches.append(StillWatch())
         return self.watches[-1]
 
     # ── the application ──────────────────────────────────────────────────────────────────────────────────────
@@ -650,7 +675,9 @@ class House:
         if topic not in self.works:
             policy = self.policies.get(topic, self.policy)
             usual = self._perform_batch if policy.batch else self._perform
-            self.works[topic] = Work(self.handler or usual, policy, self.hands, self.undertaker, "OrdersController")
+            self.works[topic] = Work(
+                self.handler or usual, policy, self.hands, self.undertaker, "OrdersController", self.hooks
+            )
         return self.works[topic]
 
     def _perform(self, run: Run) -> None:

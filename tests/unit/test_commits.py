@@ -14,7 +14,7 @@ from karafka.jobs import Lane
 from karafka.messages import Place
 from karafka.partition import Partition
 from karafka.policy import Policy
-from tests.unit.house import Broker, HandClock, Hands, letters
+from tests.unit.house import Broker, HandClock, Hands, letters, ours
 
 P0, P1 = Place("orders", 0), Place("orders", 1)
 
@@ -32,7 +32,9 @@ class Ledger:
         self.commits = Commits(self.broker, self.events, "g", 1.0, self.now)
 
     def partition(self, place: Place = P0, finished: int = 0, *, wanted: bool = True) -> Partition:
-        made = Partition(place, 0, 0, Policy(), lambda: Lane(lambda _run: None, Hands(), lambda _outcome: None))
+        made = Partition(
+            place, 0, Policy(), lambda: Lane(lambda _run: None, Hands(), lambda _outcome: None), ours(place)
+        )
         if finished:
             made.offsets.finish(finished)
             if wanted:

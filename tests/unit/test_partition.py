@@ -8,7 +8,7 @@ from karafka.jobs import Job, Lane, Outcome, ended
 from karafka.messages import Place
 from karafka.partition import AHEAD, FIRST_RUN, RUN_TIME, Buffer, Partition, State, measure
 from karafka.policy import Policy
-from tests.unit.house import Hands, letters, offsets
+from tests.unit.house import Hands, letters, offsets, ours
 
 PLACE = Place("orders", 0)
 BATCHES = Policy(batch=True, max_messages=10, max_wait=1.0)
@@ -20,7 +20,7 @@ class Bench:
     def __init__(self, policy: Policy | None = None, base: int = 0, committed: int | None = None) -> None:
         self.hands = Hands()
         self.now = 100.0
-        self.partition = Partition(PLACE, base, committed, policy or Policy(), self._lane)
+        self.partition = Partition(PLACE, committed, policy or Policy(), self._lane, ours(PLACE, base))
 
     def _lane(self) -> Lane:
         return Lane(lambda _run: None, self.hands, lambda _outcome: None)

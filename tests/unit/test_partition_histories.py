@@ -18,7 +18,7 @@ from karafka.jobs import Job, Lane, Outcome, ended
 from karafka.messages import Place, Record
 from karafka.partition import Partition, Setback, State, measure
 from karafka.policy import Policy
-from tests.unit.house import Hands, Letter, offsets
+from tests.unit.house import Hands, Letter, offsets, ours
 
 # What may happen, as often as it stands here: much of what opens a window, little of what closes one.
 STEPS = (
@@ -53,7 +53,7 @@ class Story:
     def __init__(self, policy: Policy) -> None:
         self.hands = Hands()
         self.now = 100.0
-        self.partition = Partition(Place("orders", 0), 0, 0, policy, self._lane)
+        self.partition = Partition(Place("orders", 0), 0, policy, self._lane, ours())
         self.batch = policy.batch
         self.inbox: deque[Outcome] = deque()
         self.workers: list[Worker] = []

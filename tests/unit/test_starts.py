@@ -6,12 +6,17 @@ from collections.abc import Sequence
 
 import pytest
 
+from karafka.client import Identities
 from karafka.errors import BrokerError
 from karafka.messages import Place
+from karafka.metadata import Memo, encode
+from karafka.policy import Policy
 from karafka.starts import Begin, resolve
 from tests.unit.house import Broker, HandClock, Letter
 
 P0, P1 = Place("orders", 0), Place("orders", 1)
+LATE = Policy(start="latest")
+UNKNOWN = Identities("", {})
 
 
 @pytest.fixture
@@ -26,7 +31,7 @@ def broker() -> Broker:
 
 
 def begin(broker: Broker, *, late: bool = False, places: Sequence[Place] = (P0,)) -> Begin:
-    return resolve(broker, places, lambda _topic: late)[places[0]]
+    return resolve(broker, places, lambda _topic: Policy(start="latest" if late else "earliest"), UNKNOWN)[places[0]]
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -65,7 +70,7 @@ def test_a_partition_added_later_begins_at_its_beginning(broker: Broker) -> None
 
 def test_partitions_that_come_together_are_judged_together(broker: Broker) -> None:
     """All of a new topic begin at their ends."""
-    found = resolve(broker, [P0, P1], lambda _topic: True)
+    found = resolve(broker, [P0, P1], lambda _topic: LATE, UNKNOWN)
 
     assert [found[place].offset for place in (P0, P1)] == [20, 20]
 
@@ -82,7 +87,7 @@ def test_topics_are_judged_one_by_one(broker: Broker) -> None:
     other = Place("clicks", 0)
     broker.append(other, Letter("clicks", 0, 0))
 
-    found = resolve(broker, [P0, other], lambda topic: topic == "clicks")
+    found = resolve(broker, [P0, other], lambda topic: LATE if topic == "clicks" else Policy(), UNKNOWN)
 
     assert (found[P0].offset, found[other].offset) == (10, 1)
 
@@ -91,7 +96,7 @@ def test_nothing_asked_nothing_answered(broker: Broker) -> None:
     """No question goes to the broker."""
     broker.refusals.append(BrokerError("away", retriable=True))
 
-    assert resolve(broker, [], lambda _topic: True) == {}
+    assert resolve(broker, [], lambda _topic: LATE, UNKNOWN) == {}
 
 
 def test_a_broker_that_does_not_answer_is_said(broker: Broker) -> None:
@@ -100,3 +105,63 @@ def test_a_broker_that_does_not_answer_is_said(broker: Broker) -> None:
 
     with pytest.raises(BrokerError):
         begin(broker)
+
+
+class TestGaps:
+    """What the route says where its offset is not in the log any more; always with the numbers."""
+
+    def test_latest_goes_on_at_the_end(self, broker: Broker) -> None:
+        """Which is committed."""
+        broker.stored[P0] = 3
+        found = resolve(broker, [P0], lambda _topic: Policy(on_gap="latest"), UNKNOWN)[P0]
+
+        assert found == Begin(20, 3, missed=(3, 10, 20))
+
+    @pytest.mark.parametrize("committed", [3, 30])
+    def test_stop_stands_still_and_keeps_what_is_committed(self, broker: Broker, committed: int) -> None:
+        """Nothing is to be committed: a person decides."""
+        broker.stored[P0] = committed
+        found = resolve(broker, [P0], lambda _topic: Policy(on_gap="stop"), UNKNOWN)[P0]
+
+        assert found.stands
+        assert found.offset == found.committed
+        assert found.missed == (committed, 10, 20)
+
+
+class TestIds:
+    """An offset of a former topic of that name says nothing about this one."""
+
+    KNOWN = Identities("cluster", {"orders": "new"})
+
+    def begin(self, broker: Broker, ids: Identities, kept: Memo | None) -> Begin:
+        broker.stored[P0] = 15
+        broker.metadata[P0] = encode(kept or Memo())
+        return resolve(broker, [P0], lambda _topic: LATE, ids)[P0]
+
+    def test_an_offset_of_this_topic_holds(self, broker: Broker) -> None:
+        """Its memo goes on."""
+        memo = Memo(cluster="cluster", topic="new")
+
+        assert self.begin(broker, self.KNOWN, memo) == Begin(15, 15, memo)
+
+    def test_an_offset_of_a_former_topic_does_not(self, broker: Broker) -> None:
+        """The new one begins at its beginning, whatever the route says; and that is committed at once."""
+        found = self.begin(broker, self.KNOWN, Memo(cluster="cluster", topic="old"))
+
+        assert found == Begin(10, None, Memo(cluster="cluster", topic="new"), renewed=True)
+
+    def test_an_offset_that_was_carried_to_another_cluster_holds(self, broker: Broker) -> None:
+        """Mirroring tools carry offsets with what is beside them: topics have other ids there."""
+        found = self.begin(broker, self.KNOWN, Memo(cluster="elsewhere", topic="old"))
+
+        assert found == Begin(15, 15, Memo(cluster="cluster", topic="new"))
+
+    def test_as_long_as_the_id_is_not_known_what_was_known_stays(self, broker: Broker) -> None:
+        """So that it can still be compared when it is."""
+        memo = Memo(cluster="cluster", topic="old")
+
+        assert self.begin(broker, UNKNOWN, memo) == Begin(15, 15, memo)
+
+    def test_an_offset_without_a_memo_holds(self, broker: Broker) -> None:
+        """Another client has committed it, or an older release."""
+        assert self.begin(broker, self.KNOWN, None) == Begin(15, 15, Memo(cluster="cluster", topic="new"))

@@ -1,83 +1,155 @@
-"""Which topics there are: asked beside the listener, until nothing is missing."""
+"""Which topics there are, and whether they still are the same: asked beside the listener."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from karafka import watch as watching
+from karafka.client import Identities
 from karafka.errors import BrokerError
-from karafka.watch import TopicWatch
+from karafka.events import DeadLetterMissing, Event, Events, TopicFound, TopicMissing
+from karafka.watch import IDLESS, IDS_INTERVAL, INTERVAL, Ids, Names, Seen, TopicsRead, TopicWatch
+from tests.unit.house import Broker, HandClock
+
+AWAY = BrokerError("away", retriable=True)
 
 
 class Answers:
-    """`client.Topics` from a list; a `BrokerError` among them is raised."""
+    """`client.Topics` in memory: topics with their ids; what is `refused` raises."""
 
-    def __init__(self, *answers: frozenset[str] | BrokerError) -> None:
-        self.left = list(answers)
+    def __init__(self, **there: str) -> None:
+        self.there = there
+        self.refused: set[str] = set()
+        self.asked: list[str] = []
 
     def names(self, timeout: float) -> frozenset[str]:
-        answer = self.left.pop(0)
-        if isinstance(answer, BrokerError):
-            raise answer
-        return answer
+        self._ask("names")
+        return frozenset(self.there)
+
+    def ids(self, topics: Sequence[str], timeout: float) -> Identities:
+        self._ask("ids")
+        return Identities("cluster", {topic: self.there.get(topic) for topic in topics})
+
+    def _ask(self, what: str) -> None:
+        self.asked.append(what)
+        if what in self.refused:
+            raise AWAY
 
 
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No waiting between questions."""
+class Reader:
+    """A `TopicsRead` whose watch is asked by hand."""
+
+    def __init__(self, *named: str, graves: Sequence[str] = ()) -> None:
+        self.told: list[Event] = []
+        self.seen: list[Seen] = []
+        events = Events()
+        events.on(Event, self.told.append)
+        self.topics = TopicsRead("g", named, None, graves, Answers, self.seen.append, events)
+        self._client: Any = Broker(HandClock())
+        self.topics._subscribed = named
+
+    def ask(self, answers: Answers) -> float:
+        """One question; what was seen is known at once. In how many seconds the next is due."""
+        before = len(self.seen)
+        pause = self.topics._ask(answers)
+        for one in self.seen[before:]:
+            if isinstance(one, Names):
+                self.topics.know(one.topics, self._client, self._client)
+        return pause
+
+
+def test_names_are_asked_for_until_all_that_is_named_is_there() -> None:
+    """Each is told once when it is missing, and when it is found."""
+    reader, answers = Reader("a", "b"), Answers(a="1")
+
+    assert reader.ask(answers) == INTERVAL
+    assert reader.ask(answers) == INTERVAL
+    answers.there["b"] = "2"
+    reader.ask(answers)
+    answers.asked.clear()
+
+    assert reader.ask(answers) == IDS_INTERVAL
+    assert answers.asked == ["ids"]
+    assert reader.told == [TopicMissing(group="g", topic="b"), TopicFound(group="g", topic="b")]
+
+
+def test_a_topic_for_dead_letters_that_is_missing_is_told_as_such() -> None:
+    """Once; it is no topic that is read."""
+    reader, answers = Reader("a", graves=["a_dead"]), Answers(a="1")
+
+    reader.ask(answers)
+    reader.ask(answers)
+
+    assert reader.told == [DeadLetterMissing(group="g", topic="a_dead")]
+
+
+def test_a_topic_that_the_client_misses_later_is_looked_for_again() -> None:
+    """It may have been deleted."""
+    reader, answers = Reader("a"), Answers(a="1")
+    reader.ask(answers)
+    reader.ask(answers)
+
+    reader.topics.miss("a")
+
+    assert reader.ask(answers) == INTERVAL
+
+
+def test_the_ids_of_what_is_read_are_asked_for_for_ever() -> None:
+    """A topic may be deleted and made again at any time."""
+    reader, answers = Reader("a"), Answers(a="1")
+    reader.ask(answers)
+    answers.there["a"] = "2"
+    reader.ask(answers)
+
+    assert [one.found.topics["a"] for one in reader.seen if isinstance(one, Ids)] == ["1", "2"]
+
+
+def test_a_cluster_that_tells_no_ids_is_asked_for_them_seldom() -> None:
+    """What waits for a topic to appear is not to wait for those answers."""
+    reader, answers = Reader("a"), Answers()
+    answers.refused.add("ids")
+
+    with pytest.raises(BrokerError):
+        reader.ask(answers)
+    for _ in range(IDLESS):
+        reader.ask(answers)
+    assert answers.asked.count("ids") == 1
+    answers.refused.clear()
+    reader.ask(answers)
+
+    assert answers.asked.count("ids") == 2
+
+
+def test_a_broker_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making the client may fail as well as asking it; the listener's own client tells of it."""
     monkeypatch.setattr(watching, "INTERVAL", 0.0)
-
-
-def test_it_asks_until_no_more_is_wanted() -> None:
-    """What it found is told each time; then its thread ends."""
-    answers = Answers(frozenset(), frozenset({"a"}), frozenset({"a", "b"}), frozenset())
-    heard: list[frozenset[str]] = []
-
-    def found(names: frozenset[str]) -> bool:
-        heard.append(names)
-        return "b" not in names
-
-    TopicWatch(lambda: answers, found, "g")._run()
-
-    assert heard == [frozenset(), {"a"}, {"a", "b"}]
-    assert len(answers.left) == 1
-
-
-def test_a_broker_that_is_away_is_asked_again() -> None:
-    """The listener's own client tells of it."""
-    answers = Answers(BrokerError("away", retriable=True), BrokerError("no", retriable=False), frozenset({"a"}))
-
-    TopicWatch(lambda: answers, lambda _names: False, "g")._run()
-
-    assert answers.left == []
-
-
-def test_a_broker_that_is_away_when_it_starts_is_asked_again() -> None:
-    """Making the client may fail as well as asking it."""
-    refusals: list[BrokerError] = [BrokerError("away", retriable=True)]
+    away = [AWAY, AWAY]
+    asked: list[object] = []
 
     def topics() -> Answers:
-        if refusals:
-            raise refusals.pop()
-        return Answers(frozenset({"a"}))
+        if len(away) > 1:
+            raise away.pop()
+        return Answers()
 
-    heard: list[frozenset[str]] = []
-    TopicWatch(topics, lambda names: bool(heard.append(names)), "g")._run()  # type: ignore[func-returns-value]
+    def ask(answers: object) -> float:
+        asked.append(answers)
+        if away:
+            raise away.pop()
+        watch.stop()
+        return 0.0
 
-    assert heard == [{"a"}]
+    watch = TopicWatch(topics, ask, "g")
+    watch._run()
+
+    assert len(asked) == 2
 
 
 def test_once_stopped_it_asks_no_more() -> None:
-    """Also between two questions."""
-    watch: TopicWatch
-    answers = Answers(frozenset(), frozenset())
+    """Not even for the first time."""
+    watch = TopicWatch(Answers, lambda _topics: pytest.fail("it asked"), "g")
+    watch.stop()
 
-    def found(_names: frozenset[str]) -> bool:
-        watch.stop()
-        return True
-
-    watch = TopicWatch(lambda: answers, found, "g")
     watch._run()
-
-    assert len(answers.left) == 1
-    assert not watch.running

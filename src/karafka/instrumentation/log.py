@@ -27,10 +27,17 @@ SAYINGS: Mapping[type[Event], tuple[int, str]] = {
     told.Revoked: (logging.INFO, "{group}: gave up {positions} after {waited:.2f} s"),
     told.Lost: (logging.ERROR, "{group}: lost {places}: {error}"),
     told.Overran: (logging.ERROR, "{group}: {topic}/{partition}/{offset} {error}"),
+    told.HookFailed: (logging.ERROR, "{group}: {hook} of {topic}/{partition} failed, {verdict}: {error}\n{traceback}"),
     told.NotRouted: (logging.ERROR, "{group}: {topic}/{partition}: {error}"),
     told.OutOfRange: (logging.ERROR, "{group}: {topic}/{partition}: {error}"),
     told.TopicMissing: (logging.WARNING, "{group}: topic {topic} does not exist yet; it is picked up when it appears"),
+    told.DeadLetterMissing: (
+        logging.WARNING,
+        "{group}: the dead letter topic {topic} does not exist yet: unless the brokers make it, burials wait for it",
+    ),
+    told.TopicRenewed: (logging.ERROR, "{group}: {error}"),
     told.TopicFound: (logging.INFO, "{group}: topic {topic} is there"),
+    told.Sought: (logging.INFO, "{group}: {topic}/{partition}: sought, from {left} to {offset}"),
     told.Received: (logging.DEBUG, "{group}: {topic}/{partition}/{offset} received {count}"),
     told.Performed: (
         logging.DEBUG,
