@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
 from threading import Event, Thread
+from time import monotonic
 from typing import Any
 
 from karafka.jobs import Job, Lane, perform_async
@@ -19,7 +20,23 @@ class LoopThread:
         self.loop = asyncio.new_event_loop()
         self._ready = Event()
         self._stopping = Event()
+        # Set from a question of `pulse` until the loop answers it.
+        self._asked = Event()
+        self._sent = 0.0
         self._thread = Thread(target=self._run, name="karafka-loop", daemon=True)
+
+    @property
+    def ident(self) -> int:
+        return self._thread.ident or 0
+
+    def pulse(self) -> float:
+        """When the loop answered last (`monotonic`); asks it again. One thread calls it, the watchdog."""
+        if not self._asked.is_set():
+            self._asked.set()
+            with suppress(RuntimeError):  # closed: it has nothing to be late with
+                self._sent = monotonic()
+                self.loop.call_soon_threadsafe(self._asked.clear)
+        return self._sent if self._asked.is_set() else float("inf")
 
     def start(self) -> None:
         self._thread.start()

@@ -49,6 +49,7 @@ class App:
         commit_interval: float = 1.0,
         shutdown_timeout: float = 60.0,
         drain_timeout: float = 10.0,
+        stall_after: float = 60.0,
         memory: int = 256 * MIB,
         retry: Backoff | None = DEFAULT_RETRY,
         start: Start = "earliest",
@@ -60,6 +61,7 @@ class App:
             commit_interval=commit_interval,
             shutdown_timeout=shutdown_timeout,
             drain_timeout=drain_timeout,
+            stall_after=stall_after,
             memory=memory,
             retry=retry,
             start=start,
@@ -90,6 +92,12 @@ class App:
             if self._producer is None:
                 self._producer = self.producer_for({})
             return self._producer
+
+    def close_producer(self, timeout: float) -> int:
+        """Close the shared producer, if there is one: how many messages were not sent. Who asks then gets a new one."""
+        with self._lock:
+            producer, self._producer = self._producer, None
+        return producer.close(timeout) if producer is not None else 0
 
     def kafka_for(self, group: Settings) -> Settings:
         """The client's settings for a group that adds `group` to the app's."""

@@ -44,6 +44,7 @@ class Config:
     `concurrency`: worker threads shared by the routes that bring none of their own.
     `commit_interval`: seconds between commits of finished work.
     `shutdown_timeout`: seconds that work may go on after a stop; `drain_timeout`: after a revocation.
+    `stall_after`: seconds without progress of a partition that has work, until an event says so.
     `memory`: bytes of messages in hand, over all partitions and the client's queues.
     `retry`, `start`: what routes have that say nothing else.
     """
@@ -54,6 +55,7 @@ class Config:
     commit_interval: float = 1.0
     shutdown_timeout: float = 60.0
     drain_timeout: float = 10.0
+    stall_after: float = 60.0
     memory: int = 256 * MIB
     retry: Backoff | None = field(default_factory=Backoff)
     start: Start = "earliest"
@@ -70,6 +72,7 @@ class Config:
         number("commit_interval", self.commit_interval, 0.01)
         number("shutdown_timeout", self.shutdown_timeout, 0)
         number("drain_timeout", self.drain_timeout, 0)
+        number("stall_after", self.stall_after, 0.1)
         whole("memory", self.memory, 8 * MIB)
         check_start(self.start, "App(start=…)")
         if not isinstance(self.retry, Backoff | None):

@@ -42,6 +42,13 @@ class ServerStarted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerQuiet(Event):
+    """Nothing new is taken, what ran has ended and is committed; the partitions are kept until the stop."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerStopping(Event):
     """Nothing new is taken from here on; what runs may finish within `timeout` seconds."""
 
@@ -55,6 +62,25 @@ class ServerStopped(Event):
 
     status: int
     unfinished: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StacksShown(Event):
+    """The stacks of all threads and tasks, as asked for (TTIN)."""
+
+    stacks: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Late(Event):
+    """`what` (the listener of a group, the event loop, the process) did not get on for `by` seconds so far.
+
+    `stacks` show what it does, or who holds it up; for the whole process only where the server has it to itself.
+    """
+
+    what: str
+    by: float
+    stacks: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +236,17 @@ class Performed(Event):
     position: int
     count: int
     elapsed: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stalled(Event):
+    """The oldest unfinished message of a partition is the one at `offset`, and was for `waited` seconds."""
+
+    group: str
+    topic: str
+    partition: int
+    offset: int
+    waited: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

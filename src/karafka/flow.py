@@ -29,6 +29,8 @@ class Flow:
         self._holding: dict[Partition, None] = {}
         self._paused: dict[Partition, None] = {}
         self._over = False
+        #: Whether nothing is to be fetched any more.
+        self.quiet = False
         # As measured: bytes of a message.
         self._mean = 0.0
 
@@ -58,8 +60,20 @@ class Flow:
             load += partition.load
         return load <= RUN_TIME and (count >= 2 * FETCH or size >= self._memory / 2)
 
+    def hush(self, partition: Partition) -> None:
+        """Fetch nothing more of `partition`: the server is quiet."""
+        self.quiet = True
+        if not partition.paused:
+            self._pause(partition)
+
+    def holding(self) -> list[Partition]:
+        """The partitions with messages in hand, as of the last turn."""
+        return [partition for partition in self._holding if partition.count]
+
     def check(self, partition: Partition) -> None:
         """`partition` changed: pause it if it holds enough for a while, fetch it again when there is room."""
+        if self.quiet:
+            return
         if not partition.paused and partition.full and (partition.pace is None or partition.load > RUN_TIME):
             self._pause(partition)
         elif partition.paused and partition.drained and not self._over:
@@ -87,7 +101,7 @@ class Flow:
             ready = [one for one in self._paused if one.drained and one.size <= fair / 2]
         else:
             ready = [one for one in self._paused if one.drained]
-        for partition in ready:
+        for partition in ready if not self.quiet else ():
             self._resume(partition)
 
     def forget(self, partition: Partition) -> None:

@@ -11,12 +11,14 @@ class Phase(IntEnum):
 
     STARTING = 0
     RUNNING = 1
-    STOPPING = 2
-    STOPPED = 3
+    #: Takes nothing new, and keeps what it has, its partitions too.
+    QUIET = 2
+    STOPPING = 3
+    STOPPED = 4
 
 
 class Lifecycle:
-    """STARTING, RUNNING, STOPPING, STOPPED: forward only. Any thread, but no signal handler (it locks)."""
+    """STARTING, RUNNING, QUIET, STOPPING, STOPPED: forward only. Any thread, but no signal handler (it locks)."""
 
     def __init__(self) -> None:
         self._phase = Phase.STARTING

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from queue import Empty, SimpleQueue
 from threading import Thread
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any, TypeAlias, TypeVar, assert_never
 
 from karafka import events as told
@@ -60,6 +60,7 @@ class Bounds:
 
     commit_interval: float
     drain_timeout: float
+    stall_after: float
     memory: int
 
 
@@ -126,6 +127,12 @@ class Listener:
         # Places whose position is said not to be in the log any more.
         self._misplaced: dict[Place, int] = {}
         self._closing = False
+        self._hushed: Callable[[], None] | None = None
+        self._stall_tick = 0.0
+        # What had messages in hand when that was looked at last.
+        self._held: dict[Partition, None] = {}
+        #: When the last turn began (`monotonic`), infinity while it waits for the broker, which is told elsewhere.
+        self.pulse = float("inf")
         self._stop_by = float("inf")
         #: After the end: what still ran when the time-out passed, in words.
         self.unfinished: tuple[str, ...] = ()
@@ -141,8 +148,19 @@ class Listener:
         self._stop_by = by
         self._lifecycle.advance(Phase.STOPPING)
 
+    def quiet(self, hushed: Callable[[], None]) -> None:
+        """Take nothing new, finish what runs, keep the partitions; then call `hushed` on this thread. Any thread."""
+        self._hushed = hushed
+        self._lifecycle.advance(Phase.QUIET)
+
+    @property
+    def ident(self) -> int:
+        return self._thread.ident or 0
+
     def join(self, timeout: float) -> bool:
         """Wait for the end; False when `timeout` seconds passed before."""
+        if self._thread.ident is None:
+            return True  # it never began
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
@@ -159,6 +177,7 @@ class Listener:
             )
             self._ended(3, f"the listener of {self.group!r} died")
         finally:
+            self.pulse = float("inf")
             self._topics.close()
             self._lifecycle.advance(Phase.STOPPED)
 
@@ -183,6 +202,7 @@ class Listener:
 
     def step(self) -> None:
         """One turn. It waits for what can happen: for outcomes while work is out, for the broker when none is."""
+        self.pulse = monotonic()
         self._revoked_now.clear()
         self._assigned_now.clear()
         # Not twice without an outcome between: what was expected in a moment may take an hour.
@@ -202,7 +222,21 @@ class Listener:
             self._tick = now + RUN_TIME
             self._slice()
             self._flow.turn()
+            self._tell_stalled(now)
+            if self._lifecycle.phase is Phase.QUIET:
+                self._hush()
         self._commits.turn(now, self._busy, idle=not self._busy)
+
+    def _hush(self) -> None:
+        """Quiet: nothing is fetched, nothing given out; at the end of what runs the hooks are called, once."""
+        mine = list(self._partitions.values())
+        for partition in mine:
+            self._flow.hush(partition)
+            partition.recall()
+        done = not self._awaited(mine, self._hooks.shutdown) and all(one.committable is None for one in mine)
+        if done and self._hushed is not None:
+            hushed, self._hushed = self._hushed, None
+            hushed()
 
     # ── receiving ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -470,7 +504,7 @@ class Listener:
     def _dispatch(self, now: float) -> None:
         """Jobs of all partitions that changed go out; what must wait gets a timer; flow is put right."""
         changed, self._changed = self._changed, {}
-        for partition in changed:
+        for partition in changed if self._lifecycle.phase < Phase.QUIET else ():
             if partition.state is State.REVOKED:
                 continue
             if partition.greets(now):
@@ -574,6 +608,7 @@ class Listener:
             partition.leave()
             self._mark(partition)
         while self._awaited(partitions, self._hooks.farewell) and self._clock.monotonic() < until:
+            self.pulse = monotonic()
             self._settle(wait=PATIENCE)
             now = self._clock.monotonic()
             self._wake(now)
@@ -645,6 +680,7 @@ class Listener:
         """Ask the broker again until it answers, or a stop comes: without an answer no partition can begin."""
         asked = 0
         while True:
+            self.pulse = float("inf")
             try:
                 return question()
             except BrokerError as error:
@@ -682,6 +718,18 @@ class Listener:
         numbers = tuple(place.partition for place in places if place.topic == topic)
         self._events.tell(told.TopicRenewed(group=self.group, topic=topic, partitions=numbers, error=said))
 
+    def _tell_stalled(self, now: float) -> None:
+        if now < self._stall_tick:
+            return
+        self._stall_tick = now + min(1.0, self._bounds.stall_after / 4)
+        before, self._held = self._held, dict.fromkeys(self._flow.holding())
+        for partition in self._held:
+            if partition not in before:
+                partition.stood_at = -1
+            if (waited := partition.stalled(now, self._bounds.stall_after)) is not None:
+                event = told.Stalled(**self._where(partition.place), offset=partition.in_progress, waited=waited)
+                self._events.tell(event)
+
     def _tell_retried(self, partition: Partition, record: Record, attempt: int) -> None:
         self._events.tell(told.Retried(**self._where(partition.place), offset=record.offset() or 0, attempt=attempt))
 
@@ -696,6 +744,7 @@ class Listener:
             self._mark(partition)
         while self._awaited(mine, self._hooks.shutdown) and self._clock.monotonic() < self._stop_by:
             # Polling goes on, so that the membership holds for as long as the work may take.
+            self.pulse = monotonic()
             self._receive(0.0)
             self._settle(wait=PATIENCE)
             self._commits.turn(self._clock.monotonic(), self._busy, idle=False)
@@ -710,6 +759,7 @@ class Listener:
         by = self._clock.monotonic() + LAST_COMMIT
         while self._commits.in_flight and self._clock.monotonic() < by:
             self._receive(PATIENCE)
+        self.pulse = float("inf")
         leaving = Thread(target=self._leave, name=f"karafka-leaving-{self.group}", daemon=True)
         leaving.start()
         leaving.join(CLOSE_TIMEOUT)

@@ -16,6 +16,8 @@ Header: TypeAlias = tuple[str, bytes | None]
 # What the engine knows of an application: it is given a run, and keeps `run.finished`.
 Handler: TypeAlias = Callable[["Run"], None] | Callable[["Run"], Awaitable[None]]
 _UNREAD: Any = object()
+# Stands for headers that this client cannot read, also in a dead letter.
+UNREADABLE: Header = ("karafka-headers", b"unreadable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,24 @@ class Record(Protocol):
 
     def headers(self) -> list[Header] | None: ...
 
+    def set_headers(self, value: list[Header], /) -> None: ...
+
     def timestamp(self) -> tuple[int, int]: ...
 
     def __len__(self) -> int: ...
+
+
+def headers_of(record: Record) -> list[Header]:
+    """The headers of `record`. Raises `ParseError` where a name is no UTF-8: this client cannot show it."""
+    try:
+        headers = record.headers() or []
+    except SystemError:
+        # The client would hand out a broken list the next time, and the process would die of reading it.
+        headers = [UNREADABLE]
+        record.set_headers(headers)
+    if headers == [UNREADABLE]:
+        raise ParseError(f"the headers of {_where(record)} cannot be read: the name of one is no UTF-8")
+    return headers
 
 
 class Message(Generic[T]):
@@ -101,8 +118,15 @@ class Message(Generic[T]):
 
     @property
     def headers(self) -> dict[str, bytes | None]:
-        """Headers by name; of a name that stands several times the last, as Kafka's own clients answer it."""
-        return dict(self._record.headers() or ())
+        """Headers by name; of a name that stands several times the last, as Kafka's own clients answer it.
+
+        Raises `ParseError` where a name is no UTF-8.
+        """
+        try:
+            return dict(headers_of(self._record))
+        except ParseError as error:
+            self._error = self._error or error
+            raise
 
     @property
     def timestamp(self) -> float:
@@ -156,8 +180,11 @@ def refused(record: Record, error: Exception) -> ParseError:
     """A parser's exception as ours, naming the message; one that is ours already is kept."""
     if isinstance(error, ParseError):
         return error
-    where = f"{record.topic()}/{record.partition()}/{record.offset()}"
-    return ParseError(f"the payload of {where} cannot be parsed: {type(error).__name__}: {words(error)}")
+    return ParseError(f"the payload of {_where(record)} cannot be parsed: {type(error).__name__}: {words(error)}")
+
+
+def _where(record: Record) -> str:
+    return f"{record.topic()}/{record.partition()}/{record.offset()}"
 
 
 class Batch(Sequence[Message[T]]):

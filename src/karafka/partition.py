@@ -168,6 +168,10 @@ class Partition:
         self._failed = 0
         self._limit: int | None = None
         self._since = 0.0
+        #: Where it stood when that was looked at last, since when, and when it was told that it stands still.
+        self.stood_at = -1
+        self.stood_since = 0.0
+        self.stood_told = 0.0
         #: Seconds a message takes on a worker, as measured; None before the first outcome.
         self.pace: float | None = None
 
@@ -395,16 +399,27 @@ class Partition:
     def rest(self, until: float) -> None:
         """Give out nothing more until then."""
         self.rests_until = until
-        self._recall()
+        self.recall()
 
     def seek(self, to: int) -> None:
         """Go on at `to` once all that is out is back; see `elsewhere`."""
         self.sought = to
-        self._recall()
+        self.recall()
 
-    def _recall(self) -> None:
+    def recall(self) -> None:
+        """What is out comes back: the message in hand ends, what waits behind it is not begun."""
         for job in self.out:
             job.run.recall()
+
+    def stalled(self, now: float, after: float) -> float | None:
+        """For how long it has stood still, if that is longer than `after` and was not told for so long."""
+        position = self.in_progress
+        if position != self.stood_at or self.rests_until > now:
+            self.stood_at, self.stood_since, self.stood_told = position, now, now
+        if now - self.stood_told < after:
+            return None
+        self.stood_told = now
+        return now - self.stood_since
 
     @property
     def elsewhere(self) -> int | None:

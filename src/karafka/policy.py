@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias, cast
 
 from karafka.checks import number
 from karafka.errors import ConfigError, ParseError, words
-from karafka.messages import Header, Record
+from karafka.messages import UNREADABLE, Header, Record, headers_of
 
 MIB = 1024 * 1024
 ErrorTypes: TypeAlias = tuple[type[BaseException], ...]
@@ -256,4 +256,8 @@ def grave_headers(record: Record, group: str, attempt: int, error: BaseException
         "buried-at": f"{wall:.3f}",
     }
     headers: list[Header] = [(f"karafka-{name}", str(value).encode()[:TEXT_LIMIT]) for name, value in added.items()]
-    return [*(record.headers() or ()), *headers, ("karafka-reason", text)]
+    try:
+        own = headers_of(record)
+    except ParseError:
+        own = [UNREADABLE]
+    return [*own, *headers, ("karafka-reason", text)]

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Lock, Thread, current_thread, main_thread
 from types import FrameType
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TypeAlias, TypeVar
 
 from karafka.aio import LoopPool, LoopThread
 from karafka.app import App
 from karafka.clock import Clock, SystemClock
 from karafka.confluent import ConfluentConsumer, ConfluentTopics
 from karafka.errors import ConfigError
-from karafka.events import ServerStarted, ServerStopped, ServerStopping
+from karafka.events import ServerQuiet, ServerStarted, ServerStopped, ServerStopping, StacksShown
 from karafka.jobs import Pool
 from karafka.lifecycle import Lifecycle, Phase
 from karafka.listener import Bounds, Listener
+from karafka.notify import notify
 from karafka.pool import ThreadPool
 from karafka.producer import Producer
 from karafka.routing import Route, Subscription
-from karafka.setbacks import Work
+from karafka.setbacks import Burier, Work
+from karafka.stacks import all_stacks, stacks_of
+from karafka.watchdog import LOOP, TURN, Watchdog
 
 P = TypeVar("P", ThreadPool, LoopPool)
 
@@ -48,11 +54,26 @@ ECHO = 0.3
 
 STOPPED, TIMED_OUT, DIED = 0, 2, 3
 
+STOPS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGQUIT})
+SIGNALS = STOPS | {signal.SIGTSTP, signal.SIGTTIN}
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A listener asks for the end of the process."""
+
+    status: int
+    reason: str
+
+
+Wish: TypeAlias = End | signal.Signals
+
 
 class Server:
-    """Runs an app's routes: `Server(app).run()` on the main thread, or `start()` and `stop()` beside your own code.
+    """Runs an app's routes: `Server(app).run()` in a process of its own, or beside your own code.
 
-    `start` does not touch signals. `stop` waits for what runs, up to the app's `shutdown_timeout`.
+    Beside: `start()` and `stop()`, or `await serve()` in an event loop; these do not touch signals. A server has one
+    life.
     """
 
     def __init__(self, app: App, *, clock: Clock | None = None) -> None:
@@ -68,11 +89,15 @@ class Server:
         self._shared: ThreadPool | None = None
         self._listeners: list[Listener] = []
         self._producers: list[Producer] = []
-        # What should happen, told by signals and listeners to whoever waits in `run`: (status, reason).
-        self._wishes: SimpleQueue[tuple[int, str]] = SimpleQueue()
+        self._watchdog: Watchdog | None = None
+        # What should happen, told by signals and listeners to whoever waits in `run`.
+        self._wishes: SimpleQueue[Wish] = SimpleQueue()
         #: After the end: whether work was left running. What runs then ends only with the process.
         self.overran = False
         self._attended = False
+        # A stop waits for a start that is under way.
+        self._moving = Lock()
+        self._begun = False
         self._status = self._asked = STOPPED
 
     @property
@@ -83,38 +108,81 @@ class Server:
         """Wait for the end; the exit status, or None when `timeout` seconds passed before."""
         return self._status if self._lifecycle.wait(Phase.STOPPED, timeout) else None
 
-    def run(self) -> int:
-        """Run until a signal, or until it has to end. Main thread only. Returns the exit status.
+    # ── its life ─────────────────────────────────────────────────────────────────────────────────────────────
 
-        INT, TERM and QUIT stop in order; a second one does not wait. 0: clean; 2: work outlasted the time-out;
-        3: something died; else what user code asked for with `SystemExit`.
+    def run(self) -> int:
+        """Run until a signal, or until it has to end. Returns the exit status.
+
+        INT, TERM and QUIT stop in order; a second one does not wait. TSTP: see `quiet`. TTIN shows all stacks. On
+        another thread than the main one signals are left alone. 0: clean; 2: work outlasted the time-out; 3: something
+        died; else what user code asked for with `SystemExit`.
         """
         # What the boot made stays: the collector need not walk it again, nor run for each few hundred controllers.
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 100)
-        names = {signal.SIGINT, signal.SIGTERM, signal.SIGQUIT}
+        names = SIGNALS if current_thread() is main_thread() else frozenset()
         before = {name: signal.signal(name, self._signalled) for name in names}
         self._attended = True
         try:
             self.start()
-            status, reason = self._wish()
-            return self.stop(reason, status)
+            notify("READY=1")
+            end = self._attend()
+            notify("STOPPING=1")
+            return self.stop(end.reason, end.status)
         finally:
             for name, handler in before.items():
                 signal.signal(name, handler)
 
-    def _wish(self) -> tuple[int, str]:
-        """Wait for a wish. In short waits: one without an end can sleep through two signals that come together."""
-        while True:
-            try:
-                return self._wishes.get(timeout=LOOK)
-            except Empty:
-                continue
+    def _attend(self) -> End:
+        """Do what signals ask for, until one asks for the end. In short waits: one without an end can sleep through
+        two signals that come together.
+        """
+        while not self._lifecycle.stopping:
+            match self._wish(LOOK):
+                case None:
+                    continue
+                case End() as end:
+                    return end
+                case signal.SIGTSTP:
+                    self.quiet("SIGTSTP")
+                case signal.SIGTTIN:
+                    self.show_stacks()
+                case other:
+                    return End(STOPPED, other.name)
+        return End(STOPPED, "asked to")
+
+    def _wish(self, wait: float) -> Wish | None:
+        try:
+            return self._wishes.get(timeout=wait)
+        except Empty:
+            return None
+
+    async def serve(self) -> int:
+        """Run beside the event loop of the caller, until `stop` or until it has to end; the exit status.
+
+        Cancelled, it stops in order first. Signals are left alone. `perform` does not run in the caller's loop.
+        """
+        try:
+            await asyncio.to_thread(self.start)
+            while (status := self.join(0)) is None:
+                await asyncio.sleep(LOOK)
+        except asyncio.CancelledError:
+            await asyncio.shield(asyncio.to_thread(self.stop, "cancelled"))
+            raise
+        return status
 
     def start(self) -> None:
-        """Start listeners and workers on threads of their own, and return."""
+        """Start listeners and workers on threads of their own, and return. Once in its life."""
+        with self._moving:
+            if self._begun or self._lifecycle.stopping:
+                raise ConfigError("this server has had its life: make another with Server(app)")
+            self._begun = True
+            self._start()
+
+    def _start(self) -> None:
         self.app.setup()
+        self._watchdog = Watchdog(self.app.events, alone=self._attended)
         memory = self.app.config.memory // len(self._subscriptions)
         for subscription in self._subscriptions:
             self._listeners.append(self._listener(subscription, memory))
@@ -125,36 +193,63 @@ class Server:
                 pool.start()
         for listener in self._listeners:
             listener.start()
+        self._guard(self._watchdog)
         self._lifecycle.advance(Phase.RUNNING)
         groups = {one.group: tuple(route.topic.shown for route in one.routes) for one in self._subscriptions}
         self.app.events.tell(ServerStarted(client_id=self.app.config.client_id, groups=groups))
 
+    def quiet(self, reason: str = "asked to") -> None:
+        """Take nothing new, finish what runs, keep the partitions until `stop`. Any thread; does not wait."""
+        if not self._lifecycle.advance(Phase.QUIET):
+            return
+        left, counting = len(self._listeners), Lock()
+
+        def hushed() -> None:
+            nonlocal left
+            with counting:
+                left -= 1
+                last = left == 0
+            if last:
+                self.app.events.tell(ServerQuiet(reason=reason))
+
+        for listener in self._listeners:
+            listener.quiet(hushed)
+
+    def show_stacks(self) -> None:
+        """Tell the stacks of all threads and tasks, as an event. Any thread."""
+        loop = self._loop.loop if self._loop is not None else None
+        self.app.events.tell(StacksShown(stacks=all_stacks(loop)))
+
     def stop(self, reason: str = "asked to", status: int = STOPPED) -> int:
-        """Take nothing new, finish what runs, commit, leave. Returns the exit status; any thread, once."""
-        if not self._lifecycle.advance(Phase.STOPPING):
+        """Take nothing new, finish what runs, commit, leave. Returns the exit status. Any thread, again and again."""
+        with self._moving:
+            first = self._lifecycle.advance(Phase.STOPPING)
+        if not first:
             self._lifecycle.wait(Phase.STOPPED)
             return self._status
         timeout = self.app.config.shutdown_timeout
-        self.app.events.tell(ServerStopping(reason=reason, timeout=timeout))
         by = self._clock.monotonic() + timeout
         for listener in self._listeners:
             listener.stop(by)
+        self.app.events.tell(ServerStopping(reason=reason, timeout=timeout))
         hurried = self._await_listeners(by + GRACE)
         unfinished = tuple(one for listener in self._listeners for one in listener.unfinished)
         for pool in self._pools:
             pool.stop()
+        if self._watchdog is not None:
+            self._watchdog.stop()
         if self._loop is not None:
             self._loop.stop()
-        self._producers.append(self.app.producer)
-        left = sum(producer.close(0.0 if hurried else LAST_FLUSH) for producer in self._producers)
+        patience = 0.0 if hurried else LAST_FLUSH
+        left = sum(producer.close(patience) for producer in self._producers) + self.app.close_producer(patience)
         if left:
             unfinished += (f"{left} messages that were not sent",)
         self.overran = bool(unfinished) or hurried
         # What was asked for while a stop was under way counts too.
         status = TIMED_OUT if self.overran else status or self._asked
         self._status = status
-        self._lifecycle.advance(Phase.STOPPED)
         self.app.events.tell(ServerStopped(status=status, unfinished=unfinished))
+        self._lifecycle.advance(Phase.STOPPED)
         return status
 
     def _await_listeners(self, until: float) -> bool:
@@ -166,11 +261,10 @@ class Server:
         while not all(listener.join(0.02) for listener in self._listeners):
             if self._clock.monotonic() > until:
                 return True
-            try:
-                _, reason = self._wishes.get_nowait()
-            except Empty:
-                continue
-            if reason.startswith("SIG") and self._clock.monotonic() - since > ECHO:
+            wish = self._wish(0.0)
+            if wish is signal.SIGTTIN:
+                self.show_stacks()
+            elif wish in STOPS and self._clock.monotonic() - since > ECHO:
                 for listener in self._listeners:
                     listener.stop(by=0.0)
                 until = self._clock.monotonic() + HURRY
@@ -181,16 +275,25 @@ class Server:
 
     def _signalled(self, number: int, _frame: FrameType | None) -> None:
         # On the main thread, between any two of its bytecodes: nothing but this, which cannot block.
-        self._wishes.put((STOPPED, signal.Signals(number).name))
+        self._wishes.put(signal.Signals(number))
 
     def _ended(self, status: int, reason: str) -> None:
         """A listener asks for the end of the process. On its thread."""
         self._asked = self._asked or status
         if self._attended:
-            self._wishes.put((status, reason))
+            self._wishes.put(End(status, reason))
         else:
             # Nobody waits in `run`: a server that stands still must not look like one that runs.
             Thread(target=self.stop, args=(reason, status), name="karafka-stopping").start()
+
+    def _guard(self, watchdog: Watchdog) -> None:
+        for one in self._listeners:
+            stacks = partial(stacks_of, {one.ident})
+            watchdog.watch(f"the listener of {one.group!r}", TURN, partial(getattr, one, "pulse"), stacks)
+        if self._loop is not None:
+            stacks = partial(stacks_of, {self._loop.ident}, self._loop.loop)
+            watchdog.watch("the event loop", LOOP, self._loop.pulse, stacks)
+        watchdog.start()
 
     # ── putting together ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -220,12 +323,15 @@ class Server:
             events=self.app.events,
             clock=self._clock,
             bounds=Bounds(
-                commit_interval=config.commit_interval, drain_timeout=config.drain_timeout, memory=memory - queue
+                commit_interval=config.commit_interval,
+                drain_timeout=config.drain_timeout,
+                stall_after=config.stall_after,
+                memory=memory - queue,
             ),
             ended=self._ended,
         )
 
-    def _burier(self, route: Route, subscription: Subscription) -> Producer:
+    def _burier(self, route: Route, subscription: Subscription) -> Burier:
         """Dead letters go to the cluster that their messages came from, with their own settings if they have some."""
         grave = route.policy.dead_letter
         own = grave.producer if grave is not None else {}

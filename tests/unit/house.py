@@ -80,6 +80,9 @@ class Letter:
     def headers(self) -> list[Header] | None:
         return self._headers
 
+    def set_headers(self, value: list[Header], /) -> None:
+        self._headers = value
+
     def timestamp(self) -> tuple[int, int]:
         return self._timestamp
 
@@ -480,6 +483,7 @@ class House:
     hooks: PartitionHooks = NO_HOOKS
     commit_interval: float = 1.0
     drain_timeout: float = 10.0
+    stall_after: float = 60.0
     memory: int = 64 * MIB
 
     def __post_init__(self) -> None:
@@ -514,7 +518,12 @@ class House:
             names=_none_such,
             events=self.events,
             clock=self.clock,
-            bounds=Bounds(commit_interval=self.commit_interval, drain_timeout=self.drain_timeout, memory=self.memory),
+            bounds=Bounds(
+                commit_interval=self.commit_interval,
+                drain_timeout=self.drain_timeout,
+                stall_after=self.stall_after,
+                memory=self.memory,
+            ),
             ended=lambda status, reason: self.endings.append((status, reason)),
         )
         self.listener._inbox = Inbox()

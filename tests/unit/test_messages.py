@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from karafka.errors import ParseError
-from karafka.messages import Batch, Message, Place, Run
+from karafka.messages import Batch, Header, Message, Place, Run
+from karafka.policy import grave_headers
 from tests.unit.house import Letter, letters, offsets
 
 
@@ -221,3 +222,34 @@ def test_a_place_is_its_pair() -> None:
     """A key for maps of either."""
     assert Place("orders", 1) == ("orders", 1)
     assert {("orders", 1): 5}[Place("orders", 1)] == 5
+
+
+class Unreadable(Letter):
+    """A message with a header whose name is no UTF-8, as the client hands it out: the second touch would kill."""
+
+    touched = False
+
+    def headers(self) -> list[Header] | None:
+        if self._headers is None:
+            assert not self.touched, "a segmentation fault"
+            self.touched = True
+            raise SystemError("returned a result with an exception set")
+        return self._headers
+
+
+class TestUnreadableHeaders:
+    """A name that is no UTF-8 is a parse error, each time, and never the end of the process."""
+
+    def test_each_touch_says_so(self) -> None:
+        """The message is judged by it, swallowed or not."""
+        message: Message[Any] = Message(Unreadable("orders", 0, 7), lambda raw: raw, "g")
+        for _ in range(3):
+            with pytest.raises(ParseError, match="headers of orders/0/7 cannot be read"):
+                _ = message.headers
+        assert message.error is not None
+
+    def test_its_dead_letter_says_so(self) -> None:
+        """What cannot be read cannot be passed on."""
+        for _ in range(2):
+            headers = grave_headers(Unreadable("orders", 0, 7), "g", 1, ValueError("no"), 0.0)
+            assert headers[0] == ("karafka-headers", b"unreadable")

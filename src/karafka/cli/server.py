@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -47,6 +49,7 @@ def server(target: str | None, *, embedded: bool, log_level: str, log_format: st
     from karafka.instrumentation import LogListener, configure_logging  # noqa: PLC0415
     from karafka.server import Server, end  # noqa: PLC0415
 
+    _take_signals()
     configure_logging(log_level, "json" if log_format == "json" else "text")
     if not embedded:
         app = load_app(target)
@@ -65,6 +68,16 @@ def server(target: str | None, *, embedded: bool, log_level: str, log_format: st
         consuming = Server(app)
         status = consuming.run()
     end(consuming, status)
+
+
+def _take_signals() -> None:
+    """Until the server takes them: process 1 of a container has no defaults, and what nobody handles is lost."""
+
+    def end(number: int, _frame: object) -> None:
+        sys.exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+        signal.signal(number, end)
 
 
 def _point(app: App, broker: Embedded) -> None:

@@ -20,6 +20,9 @@ logger = logging.getLogger("karafka")
 # What is said of each kind, and how loud; a kind below one of these is said as that.
 SAYINGS: Mapping[type[Event], tuple[int, str]] = {
     told.ServerStarted: (logging.INFO, "{client_id} started: {groups}"),
+    told.ServerQuiet: (logging.INFO, "quiet ({reason}): what ran has ended, the partitions are kept"),
+    told.StacksShown: (logging.WARNING, "stacks of all threads and tasks:\n{stacks}"),
+    told.Late: (logging.WARNING, "{what} is late by {by:.1f} s:\n{stacks}"),
     told.ServerStopping: (logging.INFO, "stopping ({reason}): what runs may take up to {timeout:g} s"),
     told.ServerStopped: (logging.INFO, "stopped, status {status}{unfinished}"),
     told.ListenerDied: (logging.CRITICAL, "{group}: the listener died, the server stops: {error}\n{traceback}"),
@@ -42,6 +45,10 @@ SAYINGS: Mapping[type[Event], tuple[int, str]] = {
     told.Performed: (
         logging.DEBUG,
         "{group}: {topic}/{partition} performed {count} in {elapsed:.3f} s, up to {position}",
+    ),
+    told.Stalled: (
+        logging.WARNING,
+        "{group}: {topic}/{partition} stands at {offset} for {waited:.0f} s: the oldest that is not finished",
     ),
     told.Aborted: (logging.INFO, "{group}: {topic}/{partition}/{offset} dropped by {controller}{reason}"),
     told.Discarded: (logging.WARNING, "{group}: {topic}/{partition}/{offset} discarded by {controller}{reason}"),
@@ -86,7 +93,7 @@ class LogListener:
         if logger.isEnabledFor(level):
             fields = {one.name: getattr(event, one.name) for one in dataclasses.fields(event)}
             shown = {name: _shown(name, value) for name, value in fields.items()}
-            if isinstance(event, told.ServerStopping):
+            if isinstance(event, told.ServerStopping | told.ServerQuiet):
                 shown["reason"] = event.reason
             said = saying.format_map(shown)
             logger.log(level, "%s", said, extra={"karafka": {"event": event_name(event), **fields}})

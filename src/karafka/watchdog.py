@@ -1,0 +1,93 @@
+"""Notices what is late while it still is: a listener's turn, the event loop, the process as a whole.
+
+A thread of its own looks four times a second. What holds the GIL holds it too: for that the interpreter's own
+`faulthandler` writes the stacks from C, and they are told when the thread gets to look again.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Event, Thread
+from time import monotonic
+from typing import IO
+
+from karafka.events import Events, Late
+
+LOOK = 0.25
+# Seconds that each may be late before it is told.
+TURN, LOOP, PROCESS = 1.0, 0.5, 1.0
+
+
+@dataclass(slots=True)
+class Watched:
+    """`pulse` answers when it beat last (`monotonic`; infinity while it need not); `stacks` what it does now."""
+
+    what: str
+    bound: float
+    pulse: Callable[[], float]
+    stacks: Callable[[], str]
+    told: float = field(default=-1.0)
+
+
+class Watchdog:
+    """See the module. `watch` before `start`; `start` and `stop` are the server's."""
+
+    def __init__(self, events: Events, *, alone: bool) -> None:
+        """`alone`: the process is the server's own, and so its `faulthandler`."""
+        self._events = events
+        self._alone = alone
+        self._watched: list[Watched] = []
+        self._stopped = Event()
+        self._thread = Thread(target=self._run, name="karafka-watchdog", daemon=True)
+
+    def watch(self, what: str, bound: float, pulse: Callable[[], float], stacks: Callable[[], str]) -> None:
+        self._watched.append(Watched(what, bound, pulse, stacks))
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._stopped.set()
+            self._thread.join(1.0)
+
+    def _run(self) -> None:
+        with tempfile.TemporaryFile("w+", errors="replace") as dump:
+            try:
+                self._look_on(dump)
+            finally:
+                if self._alone:
+                    faulthandler.cancel_dump_traceback_later()
+
+    def _look_on(self, dump: IO[str]) -> None:
+        while True:
+            if self._alone:
+                faulthandler.dump_traceback_later(PROCESS, file=dump)
+            began = monotonic()
+            if self._stopped.wait(LOOK):
+                return
+            now = monotonic()
+            by = now - began - LOOK
+            if by >= PROCESS:
+                self._events.tell(Late(what="the process", by=by, stacks=_taken(dump)))
+            else:
+                for one in self._watched:
+                    self._look_at(one, now)
+
+    def _look_at(self, one: Watched, now: float) -> None:
+        beat = one.pulse()
+        if now - beat >= one.bound and beat != one.told:
+            one.told = beat  # once, however long it lasts
+            self._events.tell(Late(what=one.what, by=now - beat, stacks=one.stacks()))
+
+
+def _taken(dump: IO[str]) -> str:
+    """What was written to `dump` since the last time."""
+    dump.seek(0)
+    text = dump.read()
+    dump.seek(0)
+    dump.truncate()
+    return text
