@@ -58,10 +58,14 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Identities:
-    """Kafka's ids: of the cluster, and of each topic asked for; None for a topic that is not there."""
+    """Kafka's ids: of the cluster, and of each topic asked for; None for a topic that is not there.
+
+    Topics that are `refused` to this user are left out.
+    """
 
     cluster: str
     topics: Mapping[str, str | None]
+    refused: frozenset[str] = frozenset()
 
 
 class Rebalance(Protocol):

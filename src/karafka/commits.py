@@ -20,6 +20,8 @@ from karafka.partition import Partition, State
 TIMEOUT = 10.0
 # After so many finished messages a commit does not wait for its interval.
 COUNT = 10_000
+# How long to wait at most between commits that are refused.
+PATIENCE = 5.0
 # How often partitions that are done are looked at for markers of transactions that came behind.
 MARKERS = 5.0
 # With nothing left to do it need not wait for its interval, only not follow at each message's heel.
@@ -47,6 +49,9 @@ class Commits:
         # Who waits for the broker's word: that the partition is committed up to there.
         self._asked: list[tuple[Partition, int, Future[bool]]] = []
         self._urgent = False
+        # How many commits were refused in a row, and why the last one.
+        self._refusals = 0
+        self._code = ""
 
     def ask(self, partition: Partition, answer: Future[bool]) -> None:
         """Commit what is finished of `partition` now, and answer once the broker keeps it."""
@@ -100,7 +105,7 @@ class Commits:
                 self._wanted[partition] = None
             self._flight.clear()
             self._tell_failed(places, f"a commit was not answered within {TIMEOUT:g} s")
-        if self._flight:
+        if self._flight or (self._refusals and now - self._flown_at < self._patience()):
             return
         if self._done and now - self._looked >= MARKERS:
             self._looked = now
@@ -167,11 +172,21 @@ class Commits:
                 self._done[partition] = None
                 kept[place] = position
         if kept:
+            self._refusals = 0
             self._events.tell(Committed(group=self._group, offsets=kept))
             self._answer()
         self._alone = self._alone or (bool(refused) and len(answer.offsets) > 1)
+        if refused and not kept:
+            self._refusals += 1
         for code, places in refused.items():
-            self._tell_failed(tuple(places), f"a commit was refused: {code}")
+            # Again and again for the same reason: said once, until one is kept.
+            if self._refusals <= 1 or code != self._code:
+                self._tell_failed(tuple(places), f"a commit was refused: {code}")
+            self._code = code
+
+    def _patience(self) -> float:
+        """Seconds between refused commits: a rebalance under way is over soon, a missing right may take long."""
+        return float(min(PATIENCE, 0.05 * 2 ** min(self._refusals, 10)))
 
     def _answer(self) -> None:
         """Tell those who wait for what is committed by now."""

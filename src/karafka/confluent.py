@@ -44,6 +44,7 @@ EFFECTS: Mapping[int, Effect] = {
     KafkaError._RETRY: Effect.NEWS,  # noqa: SLF001
     KafkaError._PARTITION_EOF: Effect.NEWS,  # noqa: SLF001
     KafkaError._LOG_TRUNCATION: Effect.NEWS,  # noqa: SLF001
+    KafkaError._BAD_MSG: Effect.HOLD,  # noqa: SLF001
     KafkaError._AUTHENTICATION: Effect.HOLD,  # noqa: SLF001
     KafkaError._SSL: Effect.HOLD,  # noqa: SLF001
     KafkaError._UNKNOWN_TOPIC: Effect.MISSING,  # noqa: SLF001
@@ -395,7 +396,20 @@ class ConfluentTopics:
             if not self._cluster:
                 self._cluster = self._admin.describe_cluster(request_timeout=timeout).result().cluster_id or ""
             answers = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=timeout)
-            return Identities(self._cluster, {name: _id(answer) for name, answer in answers.items()})
+            found: dict[str, str | None] = {}
+            refused = set()
+            for name, answer in answers.items():
+                try:
+                    found[name] = str(answer.result().topic_id)
+                except KafkaException as error:
+                    match EFFECTS.get(error.args[0].code()):
+                        case Effect.MISSING:
+                            found[name] = None
+                        case Effect.HOLD:
+                            refused.add(name)
+                        case _:
+                            raise
+            return Identities(self._cluster, found, frozenset(refused))
 
 
 class ConfluentSender:
@@ -442,16 +456,6 @@ class ConfluentSender:
 
     def waiting(self) -> int:
         return len(self._client)
-
-
-def _id(answer: Any) -> str | None:
-    """A topic's id, None if the topic is not there. Raises `KafkaException`."""
-    try:
-        return str(answer.result().topic_id)
-    except KafkaException as error:
-        if EFFECTS.get(error.args[0].code()) is Effect.MISSING:
-            return None
-        raise
 
 
 def _place(one: TopicPartition) -> Place:

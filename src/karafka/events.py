@@ -391,7 +391,18 @@ class Resumed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientTroubled(ErrorOccurred):
-    """The client reported trouble it deals with by itself, such as a broker out of reach. `code` is Kafka's name."""
+    """The client reported trouble that may pass, such as a broker out of reach: told once, until it is over.
+
+    `code` is Kafka's name for what was heard first.
+    """
+
+    group: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterRefused(ErrorOccurred):
+    """Settings that cannot work with this cluster, before anything has worked: the process ends with status 1."""
 
     group: str
     code: str

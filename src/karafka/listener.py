@@ -35,6 +35,7 @@ from karafka.partition import RUN_TIME, Partition, State, measure
 from karafka.policy import Policy
 from karafka.setbacks import Interred, Setbacks, Work
 from karafka.starts import TIMEOUT, Begin, beyond, resolve
+from karafka.troubles import Troubles
 from karafka.watch import Ids, Names, Seen, TopicsRead
 
 T = TypeVar("T")
@@ -45,6 +46,10 @@ PATIENCE = 0.005
 IDLE = 0.1
 # How long to wait before a question that was not answered is asked again.
 ASK_AGAIN = 0.2
+# How long after subscribing something should be assigned.
+JOIN_TIMEOUT = 30.0
+# Codes of commits that a person must see to.
+REFUSED = frozenset({"TOPIC_AUTHORIZATION_FAILED", "GROUP_AUTHORIZATION_FAILED"})
 # How long the last commit of a stop is waited for.
 LAST_COMMIT = 5.0
 # How long leaving the group may take: it may wait for a broker that is away.
@@ -83,6 +88,7 @@ class Listener:
         client: Callable[[], Consumer],
         names: Callable[[], Topics],
         events: Events,
+        troubles: Troubles,
         clock: Clock,
         bounds: Bounds,
         ended: Callable[[int, str], None],
@@ -91,6 +97,7 @@ class Listener:
         self._work = work
         self._make_client = client
         self._events = events
+        self._troubles = troubles
         self._clock = clock
         self._bounds = bounds
         self._ended = ended
@@ -117,7 +124,6 @@ class Listener:
         # What came and went within the call to the client under way.
         self._revoked_now: set[Place] = set()
         self._assigned_now: set[Place] = set()
-        self._troubled: dict[str, float] = {}
         # What the watch saw, not looked at yet.
         self._seen: list[Seen] = []
         # Kafka's ids of the topics that are read, as far as known.
@@ -129,6 +135,9 @@ class Listener:
         self._closing = False
         self._hushed: Callable[[], None] | None = None
         self._stall_tick = 0.0
+        # Whether an assignment came, or is not waited for any more; and by when one should come.
+        self._joined = False
+        self._join_by = float("inf")
         # What had messages in hand when that was looked at last.
         self._held: dict[Partition, None] = {}
         #: When the last turn began (`monotonic`), infinity while it waits for the broker, which is told elsewhere.
@@ -193,12 +202,13 @@ class Listener:
             self._clock,
             self._commits,
             work=self._work,
-            back_off=self._back_off,
+            wake_at=self._wake_at,
             put=self._inbox.put,
             ended=self._ended,
         )
         self._hooks = Hooks(self.group, self._events, work=self._work, put=self._inbox.put, ended=self._ended)
         self._topics.open(self._client, self)
+        self._join_by = now + JOIN_TIMEOUT
 
     def step(self) -> None:
         """One turn. It waits for what can happen: for outcomes while work is out, for the broker when none is."""
@@ -223,6 +233,8 @@ class Listener:
             self._slice()
             self._flow.turn()
             self._tell_stalled(now)
+            self._troubles.turn(self.group)
+            self._tell_unassigned(now)
             if self._lifecycle.phase is Phase.QUIET:
                 self._hush()
         self._commits.turn(now, self._busy, idle=not self._busy)
@@ -260,8 +272,8 @@ class Listener:
             partition = self._partitions.get(place)
             if partition is not None:
                 self._take_in(partition, records, now)
-        if batches and self._troubled:
-            self._recovered(now)
+        if batches and self._troubles.any:
+            self._troubles.works(self.group, {place.topic for place, _ in batches})
         while self._misplaced:
             # After what the same call brought: that was read before the log ended there.
             place, wanted = self._misplaced.popitem()
@@ -290,8 +302,11 @@ class Listener:
             match one:
                 case Answer():
                     self._commits.answered(one)
-                    if self._troubled and len(one.errors) < len(one.offsets):
-                        self._recovered(self._clock.monotonic())
+                    if self._troubles.any and len(one.errors) < len(one.offsets):
+                        self._troubles.works(self.group, member=True)
+                    for place, code in one.errors.items():
+                        if code in REFUSED:
+                            self._trouble(Trouble(code, "a commit was refused", Effect.HOLD, place.topic, place))
                 case Trouble():
                     self._trouble(one)
                 case _:
@@ -300,10 +315,7 @@ class Listener:
     def _trouble(self, one: Trouble) -> None:
         match one.effect:
             case Effect.NEWS | Effect.HOLD:
-                # The client says it again and again; a person needs to hear it once until it is over.
-                if one.code not in self._troubled:
-                    self._troubled[one.code] = self._clock.monotonic()
-                    self._events.tell(told.ClientTroubled(group=self.group, code=one.code, error=one.text))
+                self._troubles.heard(self.group, one)
             case Effect.MISSING:
                 if one.topic is not None:
                     self._topics.miss(one.topic)
@@ -318,11 +330,6 @@ class Listener:
                 self._ended(3, f"the client of {self.group!r} is of no more use: {one.text} ({one.code})")
             case _:
                 assert_never(one.effect)
-
-    def _recovered(self, now: float) -> None:
-        waited = now - min(self._troubled.values())
-        self._troubled.clear()
-        self._events.tell(told.ClientRecovered(group=self.group, waited=waited))
 
     def _place_anew(self, place: Place, wanted: int) -> None:
         """The client cannot read on at `wanted`: said with the numbers where messages were missed, never a silent jump.
@@ -367,6 +374,10 @@ class Listener:
     def _identify(self, found: Identities) -> None:
         """The topics' ids as they are now. Of one that was deleted and made again all begins anew."""
         self._ids = found
+        self._topics.identify(found)
+        for topic in sorted(found.refused):
+            refused = Trouble("TOPIC_AUTHORIZATION_FAILED", "the broker does not show it", Effect.HOLD, topic)
+            self._troubles.heard(self.group, refused)
         renewed: dict[str, list[Place]] = {}
         for place, partition in list(self._partitions.items()):
             topic = found.topics.get(place.topic) or ""
@@ -468,7 +479,9 @@ class Listener:
         free = self._hooks.returned(outcome)
         if partition.state is not State.REVOKED:
             if partition.welcome is not None:
-                self._back_off(partition, self._clock.monotonic() + partition.again_after)
+                until = self._clock.monotonic() + partition.again_after
+                partition.back_off(until)
+                self._wake_at(partition, until)
             self._mark(partition)
         if free is not None and (waiting := self._partitions.get(free)) is not None:
             waiting.waits = False
@@ -481,10 +494,6 @@ class Listener:
             self._busy[partition] = None
         else:
             self._busy.pop(partition, None)
-
-    def _back_off(self, partition: Partition, until: float) -> None:
-        partition.back_off(until)
-        self._wake_at(partition, until)
 
     def _wake_at(self, partition: Partition, due: float) -> None:
         if due < partition.wake_at:
@@ -506,6 +515,9 @@ class Listener:
         changed, self._changed = self._changed, {}
         for partition in changed if self._lifecycle.phase < Phase.QUIET else ():
             if partition.state is State.REVOKED:
+                continue
+            if partition.mourns(now):
+                self._setbacks.bury_again(partition)
                 continue
             if partition.greets(now):
                 self._hooks.welcome(partition)
@@ -560,6 +572,8 @@ class Listener:
 
     def assigned(self, places: Sequence[Place]) -> Mapping[Place, int]:
         begins = self._insistently(lambda: resolve(self._client, places, self._policy, self._ids))
+        self._joined = True
+        self._troubles.works(self.group, member=True)
         self._assigned_now.update(places)
         for topic in sorted({place.topic for place, begin in begins.items() if begin.renewed}):
             self._tell_renewed(topic, [place for place, begin in begins.items() if begin.renewed])
@@ -653,7 +667,7 @@ class Listener:
         self._busy.pop(partition, None)
         self._changed.pop(partition, None)
         self._elsewhere.pop(partition, None)
-        self._setbacks.burying.pop(partition, None)
+        self._setbacks.forget(partition)
 
     def _made(self, place: Place, begin: Begin) -> Partition:
         work, assignment = self._work(place.topic), self._assignment(place, begin.offset)
@@ -678,7 +692,7 @@ class Listener:
 
     def _insistently(self, question: Callable[[], T]) -> T:
         """Ask the broker again until it answers, or a stop comes: without an answer no partition can begin."""
-        asked = 0
+        asked = False
         while True:
             self.pulse = float("inf")
             try:
@@ -688,9 +702,8 @@ class Listener:
                     raise
                 if not asked:
                     said = f"the broker does not say where partitions begin: {error}; it is asked again"
-                    self._events.tell(told.ClientTroubled(group=self.group, code="NO_ANSWER", error=said))
-                    self._troubled.setdefault("NO_ANSWER", self._clock.monotonic())
-                asked += 1
+                    self._troubles.heard(self.group, Trouble("NO_ANSWER", said, Effect.NEWS))
+                asked = True
                 if self._lifecycle.wait(Phase.STOPPING, ASK_AGAIN):
                     raise
 
@@ -717,6 +730,18 @@ class Listener:
         said = f"topic {topic} was deleted and made again: the new one is read from its beginning"
         numbers = tuple(place.partition for place in places if place.topic == topic)
         self._events.tell(told.TopicRenewed(group=self.group, topic=topic, partitions=numbers, error=said))
+
+    def _tell_unassigned(self, now: float) -> None:
+        """Said once: nothing at all came of subscribing, and nobody says why."""
+        if self._joined or now < self._join_by:
+            return
+        self._joined = True
+        if not self._troubles.any:
+            said = (
+                f"nothing was assigned within {JOIN_TIMEOUT:g} s: another member may be slow to take part in the "
+                "rebalance, or the brokers do not know group.protocol=consumer, if that is set (Kafka does since 4.0)"
+            )
+            self._troubles.heard(self.group, Trouble("NO_ASSIGNMENT", said, Effect.NEWS))
 
     def _tell_stalled(self, now: float) -> None:
         if now < self._stall_tick:

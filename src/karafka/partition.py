@@ -153,8 +153,9 @@ class Partition:
         self.out: deque[Job] = deque()
         #: Whether fetching is stopped for it, as last told to the client.
         self.paused = False
-        #: Whether its dead letter is under way.
+        #: Whether its dead letter is under way; when it is to be sent again.
         self.burying = False
+        self.rebury_at = float("inf")
         #: Whether all that the client delivered of it was received here: its position there then says something.
         self.positioned = False
         #: When the listener will look at it again, infinity if no timer is set.
@@ -330,7 +331,17 @@ class Partition:
     def bury(self) -> None:
         """The first message in hand is on its way to the dead letter topic; nothing is given out until it is there."""
         self.burying = True
+        self.rebury_at = float("inf")
         self._become(State.HELD)
+
+    def unburied(self, until: float) -> None:
+        """The dead letter topic did not take it: it is sent again then, without being performed."""
+        self.burying = False
+        self.rebury_at = until
+
+    def mourns(self, now: float) -> bool:
+        """Whether its dead letter is to be sent again, now."""
+        return self.state is State.HELD and not self.burying and self.rebury_at <= now
 
     def buried(self) -> None:
         """The broker has confirmed the dead letter."""
@@ -350,7 +361,6 @@ class Partition:
         self._become(State.OPEN)
 
     def back_off(self, until: float) -> None:
-        self.burying = False
         self.retry_at = until
         self._rewind = self.unmarked
         self._become(State.BACKING_OFF)
@@ -441,6 +451,10 @@ class Partition:
             self._tried, self._limit = (-1, 0), None
             self._settled.clear()
             self.sought = None
+            if self.rebury_at < float("inf"):
+                # It leaves the message that could not be buried behind.
+                self.rebury_at = float("inf")
+                self._become(State.OPEN)
         self._rewind = False
         self._performed = self.received = offset
         self._settled = {one for one in self._settled if one >= offset}

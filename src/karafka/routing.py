@@ -249,6 +249,7 @@ class Routes:
 
     def subscriptions(self, events: Events, app: Any) -> tuple[Subscription, ...]:
         """What there is to read, a listener each: the routes of a group on one cluster, with their handlers made."""
+        self._refuse_loops()
         by_group: dict[str, list[Group]] = {}
         for one in self._groups:
             by_group.setdefault(one.name, []).append(one)
@@ -257,6 +258,23 @@ class Routes:
             for name, parts in by_group.items()
             for kafka, topics in _by_cluster(parts)
         )
+
+    def _refuse_loops(self) -> None:
+        """Refuse dead letters that come back, over whatever topics and groups of one cluster."""
+        for group in self._groups:
+            lines = [line for one in self._groups if dict(one.kafka) == dict(group.kafka) for line in one.topics]
+            for line in group.topics:
+                way = [line]
+                while (grave := way[-1].options.dead_letter) is not None:
+                    after = next((one for one in lines if one.matches(grave.topic) and one.options.dead_letter), None)
+                    if after is None:
+                        break
+                    if after in way:
+                        names = " → ".join(one.shown for one in (*way[way.index(after) :], after))
+                        raise ConfigError(
+                            f"dead letters would go round for ever: {names}. Let the last topic have none"
+                        )
+                    way.append(after)
 
     def _route(self, group: str, line: Topic, events: Events, app: Any) -> Route:
         options, config = line.options, self._config

@@ -19,6 +19,7 @@ from typing import NoReturn, TypeAlias, TypeVar
 from karafka.aio import LoopPool, LoopThread
 from karafka.app import App
 from karafka.clock import Clock, SystemClock
+from karafka.config import Settings
 from karafka.confluent import ConfluentConsumer, ConfluentTopics
 from karafka.errors import ConfigError
 from karafka.events import ServerQuiet, ServerStarted, ServerStopped, ServerStopping, StacksShown
@@ -31,6 +32,7 @@ from karafka.producer import Producer
 from karafka.routing import Route, Subscription
 from karafka.setbacks import Burier, Work
 from karafka.stacks import all_stacks, stacks_of
+from karafka.troubles import Troubles
 from karafka.watchdog import LOOP, TURN, Watchdog
 
 P = TypeVar("P", ThreadPool, LoopPool)
@@ -90,6 +92,7 @@ class Server:
         self._listeners: list[Listener] = []
         self._producers: list[Producer] = []
         self._watchdog: Watchdog | None = None
+        self._troubles: dict[tuple[tuple[str, str], ...], Troubles] = {}
         # What should happen, told by signals and listeners to whoever waits in `run`.
         self._wishes: SimpleQueue[Wish] = SimpleQueue()
         #: After the end: whether work was left running. What runs then ends only with the process.
@@ -321,6 +324,7 @@ class Server:
             client=lambda: ConfluentConsumer(kafka, group=subscription.group, queue=queue),
             names=lambda: ConfluentTopics(kafka),
             events=self.app.events,
+            troubles=self._troubles_of(kafka),
             clock=self._clock,
             bounds=Bounds(
                 commit_interval=config.commit_interval,
@@ -330,6 +334,13 @@ class Server:
             ),
             ended=self._ended,
         )
+
+    def _troubles_of(self, kafka: Settings) -> Troubles:
+        """One for all groups that use a cluster in the same way."""
+        key = tuple(sorted((name, str(value)) for name, value in kafka.items()))
+        if key not in self._troubles:
+            self._troubles[key] = Troubles(kafka, self.app.events, self._clock, self._ended)
+        return self._troubles[key]
 
     def _burier(self, route: Route, subscription: Subscription) -> Burier:
         """Dead letters go to the cluster that their messages came from, with their own settings if they have some."""

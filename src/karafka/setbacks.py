@@ -58,19 +58,19 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Interred:
-    """The answer to a burial: `error` is None when the broker confirmed it."""
+    """The answer to a burial, after so many `tries` of it: `error` is None when the broker confirmed it."""
 
     partition: Partition
-    record: Record
+    setback: Setback
     grave: str
-    attempt: int
+    tries: int
     error: str | None
 
 
 class Setbacks:
     """See the module. `work(topic)` answers what is done with a topic.
 
-    `back_off(partition, until)` has the listener look at it again then; `put` is its inbox; `ended(status, reason)`
+    `wake_at(partition, time)` has the listener look at it again then; `put` is its inbox; `ended(status, reason)`
     asks for the end of the process.
     """
 
@@ -82,7 +82,7 @@ class Setbacks:
         commits: Commits,
         *,
         work: Callable[[str], Work | None],
-        back_off: Callable[[Partition, float], None],
+        wake_at: Callable[[Partition, float], None],
         put: Callable[[Interred], None],
         ended: Callable[[int, str], None],
     ) -> None:
@@ -91,11 +91,13 @@ class Setbacks:
         self._clock = clock
         self._commits = commits
         self._work = work
-        self._back_off = back_off
+        self._wake_at = wake_at
         self._put = put
         self._ended = ended
         #: Partitions that have a dead letter under way.
         self.burying: dict[Partition, None] = {}
+        # Those whose dead letter was refused, and how often.
+        self._unburied: dict[Partition, tuple[Setback, int]] = {}
 
     def judge(self, partition: Partition, setback: Setback) -> None:
         """Decide, tell and act."""
@@ -145,38 +147,52 @@ class Setbacks:
         self._events.tell(told.StrategyFailed(**self._where(partition), offset=offset, error=said))
         return Retry((policy.retry or Backoff()).delay(attempt, chance))
 
-    def _bury(self, partition: Partition, setback: Setback) -> None:
+    def _bury(self, partition: Partition, setback: Setback, tries: int = 1) -> None:
         work, grave = self._work(partition.place.topic), partition.policy.dead_letter
         assert work is not None  # noqa: S101 - only routed partitions are judged,
         assert grave is not None  # noqa: S101 - and only those with a dead letter buried
         partition.bury()
         self.burying[partition] = None
-        record, attempt = setback.record, setback.attempt
-        headers = grave_headers(record, self._group, attempt, setback.error, self._clock.wall())
+        headers = grave_headers(setback.record, self._group, setback.attempt, setback.error, self._clock.wall())
 
         def done(refused: str | None) -> None:
-            self._put(Interred(partition, record, grave.topic, attempt, refused))
+            self._put(Interred(partition, setback, grave.topic, tries, refused))
 
-        work.burier.bury(grave.topic, record, headers, done)
+        work.burier.bury(grave.topic, setback.record, headers, done)
+
+    def bury_again(self, partition: Partition) -> None:
+        """The time has come to send its dead letter again; `perform` has had its tries."""
+        setback, tries = self._unburied.pop(partition)
+        self._bury(partition, setback, tries + 1)
 
     def settle(self, burial: Interred) -> None:
-        """The answer to a burial: its partition goes on, or tries it again later."""
+        """The answer to a burial: its partition goes on, or the dead letter is sent again later."""
         partition = burial.partition
         self.burying.pop(partition, None)
         if partition.state is State.REVOKED:
             return  # buried, but not ours any more: the next owner buries it again
-        where, offset = self._where(partition), burial.record.offset() or 0
+        where, offset = self._where(partition), burial.setback.record.offset() or 0
         if burial.error is None:
             partition.buried()
             self._commits.want(partition, 1)
             self._events.tell(told.Buried(**where, offset=offset, grave=burial.grave))
-        else:
-            retry = partition.policy.retry or Backoff()
-            after = retry.delay(burial.attempt, random.random())  # noqa: S311 - jitter
-            self._back_off(partition, self._clock.monotonic() + after)
-            self._events.tell(
-                told.BurialFailed(**where, offset=offset, grave=burial.grave, after=after, error=burial.error)
-            )
+            return
+        after = (partition.policy.retry or Backoff()).delay(burial.tries, random.random())  # noqa: S311 - jitter
+        until = self._clock.monotonic() + after
+        partition.unburied(until)
+        self._unburied[partition] = burial.setback, burial.tries
+        self._wake_at(partition, until)
+        event = told.BurialFailed(**where, offset=offset, grave=burial.grave, after=after, error=burial.error)
+        self._events.tell(event)
+
+    def forget(self, partition: Partition) -> None:
+        """Not ours any more."""
+        self.burying.pop(partition, None)
+        self._unburied.pop(partition, None)
+
+    def _back_off(self, partition: Partition, until: float) -> None:
+        partition.back_off(until)
+        self._wake_at(partition, until)
 
     def _tell_discarded(self, partition: Partition, setback: Setback) -> None:
         work = self._work(partition.place.topic)

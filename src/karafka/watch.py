@@ -7,7 +7,7 @@ Asking the broker may wait for one that is away, and the listener must not: `Top
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event, Thread
 from typing import TypeAlias
@@ -22,7 +22,7 @@ INTERVAL = 2.0
 IDS_INTERVAL = 5.0
 # For how many turns a cluster that does not tell ids is not asked for them: librdkafka's own has none.
 IDLESS = 10
-ANSWER_TIMEOUT = 10.0
+ANSWER_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,8 @@ class TopicsRead:
         self._subscribed: tuple[str, ...] = ()
         # Whether names are to be asked for: something is missing, or not known yet, or a pattern may find more.
         self._looking = True
+        # Whether ids are told; for how many turns they are not asked for.
+        self._identified = False
         self._without_ids = 0
         self._watch = TopicWatch(topics, self._ask, group)
 
@@ -111,14 +113,10 @@ class TopicsRead:
         self._watch.stop()
 
     def know(self, topics: frozenset[str], client: Consumer, rebalance: Rebalance) -> None:
-        """These are all topics there are: tell what is missing or found, subscribe to what is new and wanted."""
-        for topic in sorted(self._missing & topics):
-            self._missing.discard(topic)
-            self._events.tell(TopicFound(group=self._group, topic=topic))
-        for topic in (*self._named, *self._graves):
-            if topic not in topics:
-                self.miss(topic)
-        self._looking = self._wanted is not None or bool(self._missing)
+        """These are all topics that may be seen: subscribe to what is new and wanted."""
+        if not self._identified:
+            # Where ids are told they say it better: a topic that is refused is not listed either.
+            self._there({topic: topic in topics for topic in (*self._named, *self._graves)})
         if self._wanted is None:
             return
         matched = sorted(topic for topic in topics if topic not in self._named and self._wanted(topic))
@@ -128,6 +126,20 @@ class TopicsRead:
         new = (*self._named, *matched)
         if new and new != self._subscribed:
             self._subscribe(client, rebalance, new)
+
+    def identify(self, found: Identities) -> None:
+        """These are the ids of what is named: tell what is missing or found."""
+        self._identified = True
+        self._there({topic: found.topics[topic] is not None for topic in found.topics})
+
+    def _there(self, there: Mapping[str, bool]) -> None:
+        for topic, is_there in there.items():
+            if not is_there and topic in (*self._named, *self._graves):
+                self.miss(topic)
+            elif is_there and topic in self._missing:
+                self._missing.discard(topic)
+                self._events.tell(TopicFound(group=self._group, topic=topic))
+        self._looking = self._wanted is not None or bool(self._missing)
 
     def miss(self, topic: str) -> None:
         """`topic` is not there: said once, until it is found."""
@@ -143,13 +155,17 @@ class TopicsRead:
 
     def _ask(self, topics: Topics) -> float:
         """On the watch's thread: have the listener told; in how many seconds again."""
-        looking, subscribed = self._looking, self._subscribed
-        if looking:
-            self._seen(Names(topics.names(ANSWER_TIMEOUT)))
-        if subscribed and not self._without_ids:
+        looking = self._looking
+        told = False
+        if not self._without_ids:
             # Left out for some turns if there is no answer: what waits for a topic to appear is not to wait for that.
-            self._without_ids = IDLESS
-            self._seen(Ids(topics.ids(subscribed, ANSWER_TIMEOUT)))
-            self._without_ids = 0
+            try:
+                asked = sorted({*self._named, *self._graves, *self._subscribed})
+                self._seen(Ids(topics.ids(asked, ANSWER_TIMEOUT)))
+                told = True
+            except BrokerError:
+                self._without_ids = IDLESS
         self._without_ids = max(0, self._without_ids - 1)
+        if self._wanted is not None or (looking and not told):
+            self._seen(Names(topics.names(ANSWER_TIMEOUT)))
         return INTERVAL if looking else IDS_INTERVAL

@@ -31,6 +31,7 @@ from karafka.messages import NO_HOOKS, Handler, Header, PartitionHooks, Place, R
 from karafka.partition import State
 from karafka.policy import MIB, Policy
 from karafka.setbacks import Work
+from karafka.troubles import Troubles
 from karafka.watch import Ids, Names
 
 E = TypeVar("E", bound=Event)
@@ -517,6 +518,7 @@ class House:
             client=lambda: client,
             names=_none_such,
             events=self.events,
+            troubles=Troubles({"bootstrap.servers": "there:9092"}, self.events, self.clock, self._end),
             clock=self.clock,
             bounds=Bounds(
                 commit_interval=self.commit_interval,
@@ -524,10 +526,13 @@ class House:
                 stall_after=self.stall_after,
                 memory=self.memory,
             ),
-            ended=lambda status, reason: self.endings.append((status, reason)),
+            ended=self._end,
         )
         self.listener._inbox = Inbox()
         self.listener.open()
+
+    def _end(self, status: int, reason: str) -> None:
+        self.endings.append((status, reason))
 
     # ── Kafka's side ─────────────────────────────────────────────────────────────────────────────────────────
 

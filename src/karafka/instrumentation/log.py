@@ -74,8 +74,9 @@ SAYINGS: Mapping[type[Event], tuple[int, str]] = {
     told.CommitFailed: (logging.WARNING, "{group}: {places}: {error}"),
     told.Paused: (logging.DEBUG, "{group}: {topic}/{partition} paused with {count} messages, {size} bytes in hand"),
     told.Resumed: (logging.DEBUG, "{group}: {topic}/{partition} resumed"),
-    told.ClientTroubled: (logging.WARNING, "{group}: {error} ({code})"),
-    told.ClientRecovered: (logging.INFO, "{group}: the cluster answers again after {waited:.1f} s"),
+    told.ClientTroubled: (logging.WARNING, "{error} ({code})"),
+    told.ClusterRefused: (logging.CRITICAL, "{error} ({code})"),
+    told.ClientRecovered: (logging.INFO, "the cluster answers again after {waited:.1f} s"),
 }
 
 

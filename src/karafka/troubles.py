@@ -1,0 +1,87 @@
+"""What is wrong with a cluster right now: each cause said once in plain words, until it is over.
+
+The client says it again and again, for each broker and each group; a person needs to hear it once. What waiting cannot
+help ends the process, if nothing ever worked: later it may be a change under way on the brokers. One for all
+listeners of a cluster; any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from threading import Lock
+
+from karafka.client import Trouble
+from karafka.clock import Clock
+from karafka.config import Settings
+from karafka.diagnosis import HOPELESS, OF_THE_CLUSTER, Cause, Diagnosis, diagnose, mute
+from karafka.events import ClientRecovered, ClientTroubled, ClusterRefused, Events
+
+# How long to wait for the reason before it is told that there is none.
+REASON = 1.0
+# The exit status where waiting cannot help.
+MISCONFIGURED = 1
+
+
+class Troubles:
+    """See the module. `kafka` are the settings in use; `ended(status, reason)` asks for the end of the process."""
+
+    def __init__(self, kafka: Settings, events: Events, clock: Clock, ended: Callable[[int, str], None]) -> None:
+        self._kafka = kafka
+        self._events = events
+        self._clock = clock
+        self._ended = ended
+        self._lock = Lock()
+        self._open: dict[tuple[Cause, str], float] = {}
+        self._all_down: float | None = None
+        self._worked = False
+        self._over = False
+
+    @property
+    def any(self) -> bool:
+        """Whether something is wrong, as far as is known. Without the lock: asked in every turn."""
+        return bool(self._open) or self._all_down is not None
+
+    def heard(self, group: str, trouble: Trouble) -> None:
+        """The client of `group` reports an error."""
+        found = diagnose(trouble, self._kafka, group)
+        with self._lock:
+            if found.cause is Cause.ALL_DOWN:
+                self._all_down = self._all_down or self._clock.monotonic()
+            else:
+                self._say(group, found, trouble.code)
+            hopeless = [cause for cause, _ in self._open if cause in HOPELESS]
+            end = bool(hopeless) and self._all_down is not None and not self._worked and not self._over
+            self._over = self._over or end
+        if end:
+            self._ended(MISCONFIGURED, "it cannot work so")
+
+    def turn(self, group: str) -> None:
+        """All brokers are down and nothing says why: after a while that is what is said."""
+        with self._lock:
+            down = self._all_down
+            if down is not None and not self._open and self._clock.monotonic() - down >= REASON:
+                self._say(group, mute(self._kafka), "_ALL_BROKERS_DOWN")
+
+    def works(self, group: str, topics: Iterable[str] = (), *, member: bool = False) -> None:
+        """The cluster answered: with messages of `topics`, with a commit or an assignment (`member`)."""
+        with self._lock:
+            self._worked = True
+            self._all_down = None
+            over = [key for key in self._open if key[0] in OF_THE_CLUSTER or key[0] is Cause.OTHER]
+            over += [(Cause.TOPIC, topic) for topic in topics if (Cause.TOPIC, topic) in self._open]
+            if member and (Cause.GROUP, group) in self._open:
+                over.append((Cause.GROUP, group))
+            since = min((self._open.pop(key) for key in over), default=None)
+        if since is not None:
+            self._events.tell(ClientRecovered(group=group, waited=self._clock.monotonic() - since))
+
+    def refuses(self, topic: str) -> bool:
+        """Whether `topic` is known to be there, and refused."""
+        return (Cause.TOPIC, topic) in self._open
+
+    def _say(self, group: str, found: Diagnosis, code: str) -> None:
+        if found.key in self._open:
+            return
+        self._open[found.key] = self._clock.monotonic()
+        kind = ClusterRefused if found.cause in HOPELESS and not self._worked else ClientTroubled
+        self._events.tell(kind(group=group, code=code, error=found.sentence))
