@@ -41,6 +41,7 @@ class Commits:
         self._wanted: dict[Partition, None] = {}
         self._flight: dict[Place, tuple[Partition, int]] = {}
         self._flown_at = now
+        self._landed_at = float("-inf")
         # Committed, with nothing in hand: markers may still come.
         self._done: dict[Partition, None] = {}
         # Whether each partition is to be asked for by itself: the client says of all what was refused of one.
@@ -88,6 +89,18 @@ class Commits:
     def in_flight(self) -> bool:
         return bool(self._flight)
 
+    @property
+    def settled(self) -> bool:
+        """Whether all that was finished is kept: nothing in flight, nothing refused that would go again."""
+        return not self._flight and all(one.committable is None for one in self._wanted)
+
+    def give_up(self) -> None:
+        """Nothing will be sent or answered any more: what is not kept is told."""
+        places: dict[Place, None] = dict.fromkeys(self._flight)
+        places |= {one.place: None for one in self._wanted if one.committable is not None}
+        if places:
+            self._tell_failed(tuple(places), "the last commit was not answered in time", "the next owner does it again")
+
     def wait(self, now: float) -> float:
         """Seconds until an idle listener has a commit to send; infinity if it has none."""
         if not self._wanted or self._flight:
@@ -105,14 +118,20 @@ class Commits:
                 self._wanted[partition] = None
             self._flight.clear()
             self._tell_failed(places, f"a commit was not answered within {TIMEOUT:g} s")
-        if self._flight or (self._refusals and now - self._flown_at < self._patience()):
+        if self._flight:
+            self._landed_at = now
+            return
+        if self._refusals and now - self._flown_at < self._patience():
             return
         if self._done and now - self._looked >= MARKERS:
             self._looked = now
             self._wanted |= dict.fromkeys(self._pass_markers(self._done))
         waited = now - self._last
         soon = idle and bool(self._wanted) and waited >= self._interval * IDLE_SHARE
-        if waited >= self._interval or self._finished >= COUNT or soon or self._urgent:
+        # A breath between one commit's answer and the next: under KIP-848 the client hands over no partition while one
+        # is under way.
+        breath = now - self._landed_at >= self._interval * IDLE_SHARE
+        if self._urgent or (breath and (waited >= self._interval or self._finished >= COUNT or soon)):
             self._pass_markers([one for one in self._wanted if one.committable is not None])
             self.send([*self._wanted, *busy], now)
 
@@ -197,5 +216,5 @@ class Commits:
             else:
                 self._asked.append((partition, position, answer))
 
-    def _tell_failed(self, places: tuple[Place, ...], reason: str) -> None:
-        self._events.tell(CommitFailed(group=self._group, places=places, error=f"{reason}; the next one carries it"))
+    def _tell_failed(self, places: tuple[Place, ...], reason: str, then: str = "the next one carries it") -> None:
+        self._events.tell(CommitFailed(group=self._group, places=places, error=f"{reason}; {then}"))

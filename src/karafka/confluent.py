@@ -152,6 +152,7 @@ class ConfluentConsumer:
             "fetch.queue.backoff.ms": 10,
             "queued.max.messages.kbytes": max(1024, queue // 1024),
             "topic.metadata.refresh.interval.ms": 5_000,
+            "reconnect.backoff.max.ms": 1_000,
             **kafka,
             # These are what promises stand on: see config.OWNED.
             "group.id": group,
@@ -416,6 +417,8 @@ class ConfluentSender:
     """`client.Sender` over confluent-kafka's producer. Any thread."""
 
     def __init__(self, kafka: Settings) -> None:
+        # Without acknowledgements there are no offsets either.
+        self._acks = str(kafka.get("acks", kafka.get("request.required.acks", "all"))) != "0"
         try:
             self._client = _Producer(dict(kafka), logger=_librdkafka)
         except KafkaException as error:
@@ -433,6 +436,10 @@ class ConfluentSender:
     ) -> None:
         def delivered(error: KafkaError | None, message: Message) -> None:
             said = None if error is None else f"{error.str()} ({error.name()})"
+            if said is None and self._acks and message.offset() is None:
+                # The broker took it for a repetition of one that it has. It may be wrong (seen on partitions just made,
+                # where the first batch was refused and its successor was not): then the message is nowhere.
+                said = "not confirmed: the broker took it for a repetition, and gave no offset (DUPLICATE)"
             report(said, message.partition() or 0, message.offset() or 0)
 
         try:

@@ -48,6 +48,15 @@ class Hooks:
         self._ended = ended
         self._departed: dict[Place, Departed] = {}
 
+    @property
+    def running(self) -> dict[Place, int]:
+        """Where work of assignments that have ended runs on, each with the offset it began at."""
+        return {
+            place: min((job.run.records[0].offset() or 0 for job in departed.jobs if job.run.records), default=0)
+            for place, departed in self._departed.items()
+            if departed.jobs
+        }
+
     def expect(self, partition: Partition) -> None:
         """A new assignment: what is to be called for it, and whether it must wait for the one before."""
         if (work := self._work(partition.place.topic)) is not None:

@@ -588,8 +588,7 @@ class Listener:
     def revoked(self, places: Sequence[Place]) -> None:
         self._revoked_now.update(places)
         mine = [self._partitions[place] for place in places if place in self._partitions]
-        now = self._clock.monotonic()
-        waited = self._drain(mine, min(now + self._bounds.drain_timeout, self._stop_by))
+        waited = self._drain(mine, self._clock.monotonic() + self._bounds.drain_timeout)
         for partition in mine:
             partition.assignment.close()
             self._go_elsewhere(partition)
@@ -621,7 +620,8 @@ class Listener:
             self._commits.refuse(partition)
             partition.leave()
             self._mark(partition)
-        while self._awaited(partitions, self._hooks.farewell) and self._clock.monotonic() < until:
+        # A stop may come meanwhile, and be more impatient.
+        while self._awaited(partitions, self._hooks.farewell) and self._clock.monotonic() < min(until, self._stop_by):
             self.pulse = monotonic()
             self._settle(wait=PATIENCE)
             now = self._clock.monotonic()
@@ -767,27 +767,44 @@ class Listener:
         for partition in mine:
             partition.leave()
             self._mark(partition)
-        while self._awaited(mine, self._hooks.shutdown) and self._clock.monotonic() < self._stop_by:
+        while self._working(mine) and self._clock.monotonic() < self._stop_by:
             # Polling goes on, so that the membership holds for as long as the work may take.
-            self.pulse = monotonic()
-            self._receive(0.0)
-            self._settle(wait=PATIENCE)
-            self._commits.turn(self._clock.monotonic(), self._busy, idle=False)
+            self._turn_closing(0.0)
         for partition in mine:
             self._go_elsewhere(partition)
-        self.unfinished = tuple(
-            f"{'/'.join(map(str, one.place))}/{one.in_progress} of group {self.group!r}"
-            for one in mine
-            if one.out or one.calling
-        )
+        self.unfinished = self._left(mine)
         self._commits.send(list(self._partitions.values()), self._clock.monotonic())
         by = self._clock.monotonic() + LAST_COMMIT
-        while self._commits.in_flight and self._clock.monotonic() < by:
-            self._receive(PATIENCE)
+        while not self._commits.settled and self._clock.monotonic() < by:
+            # One that a rebalance under way refused goes again: polling lets the rebalance end.
+            self._turn_closing(PATIENCE)
+        self._commits.give_up()
         self.pulse = float("inf")
         leaving = Thread(target=self._leave, name=f"karafka-leaving-{self.group}", daemon=True)
         leaving.start()
         leaving.join(CLOSE_TIMEOUT)
+
+    def _working(self, mine: Sequence[Partition]) -> bool:
+        """Whether something runs that a stop waits for: of what is ours, and of what was taken away meanwhile."""
+        return self._awaited(mine, self._hooks.shutdown) or bool(self._hooks.running)
+
+    def _turn_closing(self, patience: float) -> None:
+        self.pulse = monotonic()
+        self._receive(patience)
+        self._settle(wait=0.0 if patience else PATIENCE)
+        self._commits.turn(self._clock.monotonic(), self._busy, idle=False)
+
+    def _left(self, mine: Sequence[Partition]) -> tuple[str, ...]:
+        """What runs on, in words."""
+        ours = {one.place: one.in_progress for one in mine if one.unsettled and one.state is not State.REVOKED}
+        gone = self._hooks.running
+        return (
+            *(f"{'/'.join(map(str, place))}/{offset} of group {self.group!r}" for place, offset in ours.items()),
+            *(
+                f"{'/'.join(map(str, place))}/{offset} of group {self.group!r}, which was taken away meanwhile"
+                for place, offset in gone.items()
+            ),
+        )
 
     def _leave(self) -> None:
         # With the broker away there is nobody to take leave of: the session's time-out tells the group.

@@ -97,7 +97,8 @@ class Server:
         self._wishes: SimpleQueue[Wish] = SimpleQueue()
         #: After the end: whether work was left running. What runs then ends only with the process.
         self.overran = False
-        self._attended = False
+        # Whether somebody waits for wishes in `run`; and has the process, with its signals, to itself.
+        self._attended = self._alone = False
         # A stop waits for a start that is under way.
         self._moving = Lock()
         self._begun = False
@@ -124,7 +125,8 @@ class Server:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 100)
-        names = SIGNALS if current_thread() is main_thread() else frozenset()
+        self._alone = current_thread() is main_thread()
+        names = SIGNALS if self._alone else frozenset()
         before = {name: signal.signal(name, self._signalled) for name in names}
         self._attended = True
         try:
@@ -185,7 +187,7 @@ class Server:
 
     def _start(self) -> None:
         self.app.setup()
-        self._watchdog = Watchdog(self.app.events, alone=self._attended)
+        self._watchdog = Watchdog(self.app.events, alone=self._alone)
         memory = self.app.config.memory // len(self._subscriptions)
         for subscription in self._subscriptions:
             self._listeners.append(self._listener(subscription, memory))
@@ -197,14 +199,17 @@ class Server:
         for listener in self._listeners:
             listener.start()
         self._guard(self._watchdog)
-        self._lifecycle.advance(Phase.RUNNING)
+        if not self._lifecycle.advance(Phase.RUNNING):
+            self._hush("asked to before it began")
         groups = {one.group: tuple(route.topic.shown for route in one.routes) for one in self._subscriptions}
         self.app.events.tell(ServerStarted(client_id=self.app.config.client_id, groups=groups))
 
     def quiet(self, reason: str = "asked to") -> None:
         """Take nothing new, finish what runs, keep the partitions until `stop`. Any thread; does not wait."""
-        if not self._lifecycle.advance(Phase.QUIET):
-            return
+        if self._lifecycle.advance(Phase.QUIET):
+            self._hush(reason)
+
+    def _hush(self, reason: str) -> None:
         left, counting = len(self._listeners), Lock()
 
         def hushed() -> None:

@@ -7,6 +7,7 @@ A thread of its own looks four times a second. What holds the GIL holds it too: 
 from __future__ import annotations
 
 import faulthandler
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -55,7 +56,7 @@ class Watchdog:
             self._thread.join(1.0)
 
     def _run(self) -> None:
-        with tempfile.TemporaryFile("w+", errors="replace") as dump:
+        with _memory() as dump:
             try:
                 self._look_on(dump)
             finally:
@@ -71,8 +72,9 @@ class Watchdog:
                 return
             now = monotonic()
             by = now - began - LOOK
+            stacks = _taken(dump) if by > 0.0 else ""
             if by >= PROCESS:
-                self._events.tell(Late(what="the process", by=by, stacks=_taken(dump)))
+                self._events.tell(Late(what="the process", by=by, stacks=stacks))
             else:
                 for one in self._watched:
                     self._look_at(one, now)
@@ -82,6 +84,13 @@ class Watchdog:
         if now - beat >= one.bound and beat != one.told:
             one.told = beat  # once, however long it lasts
             self._events.tell(Late(what=one.what, by=now - beat, stacks=one.stacks()))
+
+
+def _memory() -> IO[str]:
+    """A file that needs no disk: a container's may be read-only."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("karafka-watchdog"), "w+", errors="replace")
+    return tempfile.TemporaryFile("w+", errors="replace")
 
 
 def _taken(dump: IO[str]) -> str:

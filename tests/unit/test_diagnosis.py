@@ -57,7 +57,7 @@ SAID = [
     ),
     (
         "_AUTHENTICATION",
-        "sasl://b:1/1: SASL SCRAM-SHA-512 mechanism handshake failed: broker's supported mechanisms: PLAIN,SCRAM-SHA-256",
+        "b:1/1: SASL SCRAM-SHA-512 mechanism handshake failed: broker's supported mechanisms: PLAIN,SCRAM-SHA-256",
         Cause.MECHANISM,
         "does not take sasl.mechanism 'SCRAM-SHA-512': it takes PLAIN, SCRAM-SHA-256",
     ),
