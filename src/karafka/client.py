@@ -164,7 +164,10 @@ class Sender(Protocol):
         """
 
     def serve(self, timeout: float) -> int:
-        """Run the reports that are due, waiting up to `timeout` seconds for one; how many there were."""
+        """Run the reports that are due, waiting up to `timeout` seconds for one; how many there were.
+
+        Raises `BrokerError` when the client is of no more use: what it has not reported it never will.
+        """
 
     def flush(self, timeout: float) -> int:
         """Wait until all is sent; how many messages are left after `timeout` seconds."""

@@ -96,6 +96,14 @@ EFFECTS: Mapping[int, Effect] = {
 }
 
 
+# Of the classic protocol's ways the one that leaves alone what does not move: eager throws away what all members have in
+# hand at each join. It is as quick only with brisk heartbeats (bench/REBALANCES.md).
+COOPERATIVE: Mapping[str, str | int] = {
+    "partition.assignment.strategy": "cooperative-sticky",
+    "heartbeat.interval.ms": 1_000,
+}
+
+
 def trouble(error: KafkaError, topic: str | None = None, place: Place | None = None) -> Trouble:
     """The client's error in the port's words."""
     effect = (
@@ -146,6 +154,7 @@ class ConfluentConsumer:
 
     def __init__(self, kafka: Settings, *, group: str, queue: int) -> None:
         """`queue`: bytes that the client may fetch ahead."""
+        classic = kafka.get("group.protocol", "classic") != "consumer"
         settings: dict[str, Any] = {
             # Of the user's settings these may be changed; the defaults are what measurement favours.
             "fetch.wait.max.ms": 50,
@@ -153,6 +162,7 @@ class ConfluentConsumer:
             "queued.max.messages.kbytes": max(1024, queue // 1024),
             "topic.metadata.refresh.interval.ms": 5_000,
             "reconnect.backoff.max.ms": 1_000,
+            **(COOPERATIVE if classic else {}),
             **kafka,
             # These are what promises stand on: see config.OWNED.
             "group.id": group,
@@ -167,8 +177,7 @@ class ConfluentConsumer:
         self._rebalance: Rebalance | None = None
         self._several = False
         self._starts: dict[Place, int] = {}
-        incremental = "cooperative" in str(kafka.get("partition.assignment.strategy", ""))
-        self._incremental = incremental or kafka.get("group.protocol") == "consumer"
+        self._incremental = not classic or "cooperative" in str(settings["partition.assignment.strategy"])
         self._client = _Consumer(settings, logger=_librdkafka)
 
     # ── taking part ──────────────────────────────────────────────────────────────────────────────────────────
@@ -456,7 +465,8 @@ class ConfluentSender:
             raise broker_error(error) from error
 
     def serve(self, timeout: float) -> int:
-        return self._client.poll(timeout)
+        with _translated():
+            return self._client.poll(timeout)
 
     def flush(self, timeout: float) -> int:
         return self._client.flush(timeout)

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from karafka.checks import refuse_in_loop
 from karafka.client import Report, Sender
-from karafka.errors import ConfigError, Error
+from karafka.errors import BrokerError, ConfigError, Error
 from karafka.messages import Header, Record
 from karafka.parsers import JSON, Parser
 
@@ -264,13 +264,14 @@ class Producer:
 
     def bury(self, topic: str, record: Record, headers: Iterable[Header], done: Callable[[str | None], None]) -> None:
         """Send `record` on to `topic` with its key and payload as they came; `done(error)` when it has ended."""
+        handle = Handle(topic)
         try:
-            sender = self._open()
-            sender.send(
-                topic, record.value(), record.key(), headers, None, None, lambda error, _partition, _offset: done(error)
-            )
+            self._open().send(topic, record.value(), record.key(), headers, None, None, self._reporting(handle))
         except (Error, BufferError) as error:
+            self._open_handles.discard(handle)
             done(str(error) or "the client's queue is full")
+            return
+        handle.add_done_callback(lambda ended: done(None if ended.error is None else str(ended.error)))
 
     def __enter__(self) -> Self:
         return self
@@ -288,15 +289,29 @@ class Producer:
         with self._lock:
             if self._sender is None:
                 self._sender = self._make()
-                self._thread.start()
+                if not self._thread.is_alive():
+                    self._thread.start()
             return self._sender
 
     def _serve(self) -> None:
         """The polling thread: reports are run here."""
-        sender = self._sender
-        assert sender is not None  # noqa: S101 - it is started with it
         while not self._ended.is_set():
-            sender.serve(POLL)
+            sender = self._sender
+            if sender is None:
+                self._ended.wait(POLL)
+                continue
+            try:
+                sender.serve(POLL)
+            except BrokerError as error:
+                self._give_up(error)
+
+    def _give_up(self, error: BrokerError) -> None:
+        """The client is of no more use: what it has not reported has failed; the next send makes a new one."""
+        with self._lock:
+            self._sender = None
+        for handle in list(self._open_handles):
+            self._open_handles.discard(handle)
+            handle.report(f"the client is of no more use: {error}", -1, -1)
 
     def _reporting(self, handle: Handle) -> Report:
         """What the client calls for `handle`; until then it is known here, so that `close` can end it."""

@@ -889,7 +889,7 @@ class TestClosing:
         assert house.committed == {("orders", 0): 4}
 
     def test_a_commit_that_is_refused_at_the_end_is_sent_again(self, house: House) -> None:
-        """A rebalance under way refuses it: then polling lets that end. The revocation inside `close` carries it too."""
+        """A rebalance under way refuses it, and polling ends that; the revocation inside `close` carries it too."""
         house.send("orders", count=10)
         house.turn(2)
         house.broker.answering = False

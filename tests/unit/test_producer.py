@@ -455,6 +455,33 @@ class TestClosing:
         assert producer._sender is None
 
 
+class TestDying:
+    """A client that is of no more use: nobody waits for ever, and the next send has another."""
+
+    def test_what_it_has_not_reported_has_failed(self, post: Post) -> None:
+        """Handles and dead letters alike; a new client takes what comes next."""
+        posts = [Post(), post]
+        producer = Producer({}, sender=lambda: posts.pop())
+        producer._thread = NoThread()  # type: ignore[assignment]
+        handle = producer.produce_async("orders", b"1")
+        answers: list[str | None] = []
+        producer.bury("dead", Letter("orders", 0, 7, b"{}", b"k"), [], answers.append)
+
+        def serve(_timeout: float) -> int:
+            producer._ended.set()
+            raise BrokerError("not allowed", retriable=False)
+
+        post.serve = serve  # type: ignore[method-assign]
+        producer._serve()
+
+        with pytest.raises(DeliveryError, match="of no more use: not allowed"):
+            handle.wait(0)
+        assert "not allowed" in str(answers)
+        again = producer.produce_async("orders", b"2")
+        assert producer._sender is not post
+        assert not again.done
+
+
 class TestBurying:
     """Dead letters: as they came, answered once, never raised."""
 
@@ -468,7 +495,9 @@ class TestBurying:
         assert answers == []
         post.serve(0)
 
-        assert answers == [refusal]
+        (answer,) = answers
+        assert (answer is None) == (refusal is None)
+        assert (refusal or "") in (answer or "")
         (sent,) = post.sent
         assert (sent.topic, sent.value, sent.key, sent.headers) == ("dead", b"{}", b"k", [("a", None)])
 

@@ -25,7 +25,9 @@ SETTINGS: Mapping[str, str] = {
     "process.roles": "broker,controller",
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
-    "broker.session.timeout.ms": "2000",  # after a crash a new start waits for the old one's session: 9 s by default
+    # After a crash a new start waits for the old one's session, so not Kafka's 9 s; but where its session is too short
+    # a broker on a busy machine fences itself.
+    "broker.session.timeout.ms": "6000",
     "broker.heartbeat.interval.ms": "200",
     "auto.create.topics.enable": "true",
     "num.partitions": "4",
@@ -66,10 +68,13 @@ class Kafka:
         port: int = 0,
         *,
         settings: Mapping[str, str] | None = None,
+        cluster: str | None = None,
     ) -> None:
+        """`settings` by Kafka's names win over ours; `cluster` is the id that nodes of one cluster share."""
         self.folder = Folder(Path(folder))
         self._port = port
         self._settings = dict(settings or {})
+        self._cluster = cluster
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: int | None = None
 
@@ -188,7 +193,7 @@ class Kafka:
         if self.folder.empty():
             self.folder.write(settings | {"log.dirs": str(self.folder.draft)})
             self._process = spawn(
-                "kafka.tools.StorageTool", "format", "-t", identity(), "-c", str(self.folder.settings)
+                "kafka.tools.StorageTool", "format", "-t", self._cluster or identity(), "-c", str(self.folder.settings)
             )
             if not self.wait(patience) or self._process.returncode:
                 raise BrokerError(f"Kafka could not format {self.folder.path}: {self.last_words()}", retriable=False)
