@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGTERM, Signals
 from threading import Condition, Thread
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -53,13 +53,16 @@ class Heard:
         return "\n".join(["── stdout", *self.said[-40:], "── stderr", *self.told[-40:]])
 
 
+PYTHON = (sys.executable, "-W", "error")
+
+
 class Server:
     """One running `karafka server`. Made by `serve`; the test's thread alone calls it."""
 
-    def __init__(self, folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.heard = Heard()
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "karafka", *arguments],
+            command,
             cwd=folder,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
             stdin=subprocess.DEVNULL,
@@ -149,10 +152,27 @@ class Server:
         self.ended()
 
 
+S = TypeVar("S", bound=Server)
+
+
 @contextmanager
 def karafka(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
     """`karafka ARGUMENTS` in `folder`, killed at the end if it still runs."""
-    server = Server(folder, arguments, environment or {})
+    with started(Server(folder, [*PYTHON, "-m", "karafka", *arguments], environment or {})) as server:
+        yield server
+
+
+@contextmanager
+def program(folder: Path, source: str, *arguments: str) -> Iterator[Server]:
+    """`source` as a program of the user's own, program.py in `folder`."""
+    (folder / "program.py").write_text(source)
+    with started(Server(folder, [*PYTHON, "program.py", *arguments], {})) as server:
+        yield server
+
+
+@contextmanager
+def started(server: S) -> Iterator[S]:
+    """`server`, killed at the end if it still runs."""
     try:
         yield server
     finally:
@@ -200,6 +220,15 @@ def app(bootstrap: str, group: str, body: str, *, kafka: Mapping[str, object] | 
     made = {"bootstrap.servers": bootstrap, **quick}
     told = "".join(f", {name}={value!r}" for name, value in settings.items())
     return f"{HEAD}app = App({group!r}, kafka={made!r}{told})\n\n{body}"
+
+
+# A `perform` that waits for the file `open`, and a second more: meanwhile the listener learns of what came before.
+GATED = (
+    "print('begun', self.params)",
+    "while not Path('open').exists(): time.sleep(0.01)",
+    "time.sleep(1)",
+    "print('done', self.params)",
+)
 
 
 class Scene:

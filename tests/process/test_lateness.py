@@ -1,0 +1,195 @@
+"""What holds up the process, its event loop or a listener is told while it lasts, with the stack that does it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.process.servers import Event, Scene, Server, app, each, serve
+
+# Each holds the GIL for about three seconds, in one call that lets nobody else run.
+HOLDERS = {
+    "a call into C": ("import ctypes", "ctypes.PyDLL(None).usleep(3_000_000)"),
+    "a sum": (
+        "began = time.perf_counter()",
+        "sum(range(5_000_000))",
+        "sum(range(int(5_000_000 * 3 / (time.perf_counter() - began))))",
+    ),
+    "a regular expression": (
+        "import re",
+        "length, took = 16, 0.0",
+        "while took < 1.5:  # each letter more takes twice as long",
+        "    began = time.perf_counter()",
+        "    re.match(r'(a+)+$', 'a' * length + 'b')",
+        "    length, took = length + 1, time.perf_counter() - began",
+    ),
+}
+
+
+def holding(scene: Scene, *lines: str, asynchronous: bool = False) -> str:
+    """An app whose `perform` calls `holds_it_up`, which is those lines."""
+    body = "\n".join(f"    {line}" for line in lines)
+    perform = ("print('begun')", "holds_it_up()", "print('done')")
+    return app(
+        scene.bootstrap,
+        scene.group,
+        f"def holds_it_up():\n{body}\n\n{each(scene.topic, *perform, asynchronous=asynchronous)}",
+        kafka={"session.timeout.ms": 30_000},
+    )
+
+
+def blamed(server: Server, what: str | None = None) -> Event:
+    """Wait for the event that says what was late, with the user's function in its stacks."""
+
+    def found() -> list[Event]:
+        late = server.happened("late", **({"what": what} if what is not None else {}))
+        return [one for one in late if "holds_it_up" in one["stacks"]]
+
+    server.until(lambda: bool(found()), f"the lateness of {what or 'anything'}, blamed on holds_it_up")
+    return found()[0]
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_what_holds_the_gil_is_named(scene: Scene, holder: str) -> None:
+    """By its own stack, taken while no line of Python could run."""
+    scene.send(0)
+    with serve(scene.folder, holding(scene, *HOLDERS[holder])) as server:
+        server.says("done", timeout=90)
+        late = blamed(server)
+        assert server.stop() == 0, str(server.heard)
+
+    print(f"{holder}: {late['what']} was late by {late['by']:.2f} s")
+    assert late["by"] >= 0.5
+    assert "app.py" in late["stacks"]
+    assert scene.committed == [1]
+
+
+def test_by_how_much_is_told(scene: Scene) -> None:
+    """Of three seconds without the GIL the first may go by before it is noticed, no more."""
+    scene.send(0)
+    with serve(scene.folder, holding(scene, *HOLDERS["a call into C"])) as server:
+        server.says("done")
+        blamed(server)
+        server.until(lambda: any(2 <= one["by"] <= 6 for one in server.happened("late")), "a lateness of 3 s")
+        assert server.stop() == 0, str(server.heard)
+
+
+def test_who_held_it_before_is_not_blamed(scene: Scene) -> None:
+    """Stacks that were taken of a shorter wait, one that is not told, are no part of the next."""
+    scene.send(0, 0, 0, 1)
+    body = f"""
+import ctypes
+
+def came_before():
+    ctypes.PyDLL(None).usleep(1_020_000)
+
+def holds_it_up():
+    ctypes.PyDLL(None).usleep(3_000_000)
+
+{each(scene.topic, "time.sleep(0.6)", "holds_it_up() if self.params else came_before()", "print(self.params)")}"""
+    with serve(scene.folder, app(scene.bootstrap, scene.group, body)) as server:
+        server.says("1")
+        late = blamed(server, "the process")
+        assert server.stop() == 0, str(server.heard)
+
+    assert "came_before" not in late["stacks"]
+
+
+def test_what_blocks_the_event_loop_is_named(scene: Scene) -> None:
+    scene.send(0)
+    with serve(scene.folder, holding(scene, "time.sleep(1.5)", asynchronous=True)) as server:
+        server.says("done")
+        late = blamed(server, "the event loop")
+        assert server.stop() == 0, str(server.heard)
+
+    print(f"the event loop was late by {late['by']:.2f} s")
+    assert 0.5 <= late["by"] < 5
+    assert scene.committed == [1]
+
+
+def test_what_holds_up_a_listener_is_named(scene: Scene) -> None:
+    """A listener of events is called on the thread that tells them: it has to be quick."""
+    scene.send(0)
+    body = f"""
+from karafka.events import Committed
+
+def holds_it_up(event):
+    time.sleep(2.5)
+    print("heard")
+
+app.events.on(Committed, holds_it_up)
+
+{each(scene.topic, "print('done')")}"""
+    with serve(scene.folder, app(scene.bootstrap, scene.group, body)) as server:
+        server.says("heard")
+        late = blamed(server, f"the listener of {scene.group!r}")
+        assert server.stop() == 0, str(server.heard)
+
+    assert 1 <= late["by"] < 6
+
+
+def test_long_work_is_not_late(scene: Scene) -> None:
+    """Neither a `perform` that takes its time, nor a revocation or a stop that waits for it."""
+    scene.send(0, 1)
+    perform = ("print('begun', self.params)", "time.sleep(3)", "print('done', self.params)")
+    with serve(scene.folder, scene.app(*perform, drain_timeout=20.0)) as first:
+        first.says("begun 0")
+        with serve(scene.folder, scene.app(*perform)) as second:
+            second.event("server_started")
+            first.until(lambda: bool(first.happened("revoked")), "its revocation")
+            assert second.stop() == 0, str(second.heard)
+        first.says("begun 1")
+        assert first.stop() == 0, str(first.heard)
+
+    assert first.heard.said == ["begun 0", "done 0", "begun 1", "done 1"]
+    assert not first.happened("late"), str(first.heard)
+
+
+def test_waiting_in_the_event_loop_is_not_late(scene: Scene) -> None:
+    scene.send(0)
+    perform = ("print('begun')", "await asyncio.sleep(3)", "print('done')")
+    with serve(scene.folder, scene.app(*perform, asynchronous=True)) as server:
+        server.says("done")
+        assert server.stop() == 0, str(server.heard)
+
+    assert not server.happened("late"), str(server.heard)
+
+
+# ── a partition that stands still ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_partition_that_does_not_move_is_named_again_and_again(scene: Scene) -> None:
+    """With the oldest message that is not finished; and no more once it moves."""
+    scene.send(0, 1, 2)
+    perform = ("if self.params == 1:", "    while not Path('open').exists(): time.sleep(0.01)", "print(self.params)")
+    with serve(scene.folder, scene.app(*perform, stall_after=1.0)) as server:
+        server.until(lambda: len(server.happened("stalled")) >= 3, "three times")
+        told = server.happened("stalled")
+        (scene.folder / "open").touch()
+        server.says("2")
+        assert server.stop() == 0, str(server.heard)
+
+    assert {(one["topic"], one["partition"], one["offset"]) for one in told} == {(scene.topic, 0, 1)}
+    waited = [one["waited"] for one in told]
+    assert waited == sorted(waited)
+    assert waited[0] >= 1
+    assert waited[2] >= 3
+    assert {one["offset"] for one in server.happened("stalled")} == {1}
+
+
+def test_a_partition_that_backs_off_stands_still_too(scene: Scene) -> None:
+    scene.send(0)
+    with serve(scene.folder, scene.app("1 / 0", stall_after=1.0)) as server:
+        server.event("stalled", topic=scene.topic, partition=0, offset=0)
+        assert server.stop() == 0, str(server.heard)
+
+
+def test_a_partition_that_moves_is_not_named_however_slow(scene: Scene) -> None:
+    """Nor is one with nothing to do."""
+    scene.send(*range(10))
+    with serve(scene.folder, scene.app("time.sleep(0.5)", "print(self.params)", stall_after=2.0)) as server:
+        server.says("9")
+        with pytest.raises(TimeoutError):
+            server.ended(timeout=4)
+        assert server.stop() == 0, str(server.heard)
+
+    assert not server.happened("stalled"), str(server.heard)
