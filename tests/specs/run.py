@@ -2,17 +2,19 @@
 
 `with running(app) as server:` starts a `Server` and stops it at the end. Whatever the spec itself asserts, it fails
 when the app told of an error that the spec does not allow, when a message was performed again after it was finished,
-when a message was passed over or performed beside another of its partition, when a commit passed unfinished work, and
-when the server did not end with the status expected.
+when a message was passed over or performed beside another of its partition, when a commit was asked for that passed
+unfinished work, or confirmed without having been asked for, and when the server did not end with the status expected.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from inspect import iscoroutinefunction
+from itertools import pairwise
 from threading import Condition
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
@@ -21,8 +23,23 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
 from karafka import App, Server
-from karafka.events import Assigned, Buried, Committed, ErrorOccurred, Event, OutOfRange, Received
-from karafka.messages import Handler, Run
+from karafka.assignment import Assignment
+from karafka.client import Consumer as Client
+from karafka.client import Kept
+from karafka.events import (
+    Assigned,
+    Buried,
+    Committed,
+    Discarded,
+    ErrorOccurred,
+    Event,
+    OutOfRange,
+    Received,
+    Sought,
+    TopicRenewed,
+)
+from karafka.listener import Listener
+from karafka.messages import Handler, Place, Run
 from karafka.routing import Route, Subscription
 from karafka.setbacks import Work
 from tests.brokers import new_group, new_topic
@@ -72,19 +89,59 @@ class Notes(Generic[T]):
 
 
 @dataclass
-class Assignment:
+class Life:
     """What a watch knows of one assignment of one partition."""
 
     #: All below is finished.
     floor: int = 0
-    #: The first message of a run that came back unfinished: the next run begins with it.
+    #: Whether nothing but a mark finishes a message.
+    manual: bool = False
+    #: The first message of a run that came back unfinished: the next run begins with it, or before it.
     owed: int | None = None
     active: Run | None = None
-    #: Received and not finished: [offset of the first, how many].
+    #: Received and not performed: [offset of the first, how many].
     waiting: deque[list[int]] = field(default_factory=deque)
+    #: Performed, and finished by a mark alone, where marking is manual.
+    unmarked: list[int] = field(default_factory=list)
+    #: Buried or given up.
+    settled: set[int] = field(default_factory=set)
+    #: What the engine asked to be committed.
+    asked: set[int] = field(default_factory=set)
+    #: As user code sees it; None before the first run.
+    ours: Assignment | None = None
 
-    def finish(self, count: int, position: int) -> None:
-        self.floor = position
+    @property
+    def marked(self) -> int:
+        """All below was marked."""
+        return 0 if self.ours is None else self.ours.marked
+
+    def receive(self, offset: int, count: int) -> None:
+        if self.waiting and offset < sum(self.waiting[-1]):
+            # After a failure, where marking is manual: all that is not marked comes again.
+            self.waiting.clear()
+        self.waiting.append([offset, count])
+
+    def begin(self, run: Run, offsets: list[int]) -> None:
+        self.ours = run.assignment
+        self.unmarked = [one for one in self.unmarked if one < offsets[0]]
+        self.active, self.owed = run, None
+
+    def end(self, run: Run, offsets: list[int]) -> None:
+        done = max(run.finished, bisect_left(offsets, self.marked))
+        self.active, self.owed = None, offsets[done] if done < len(offsets) else None
+        if self.manual:
+            self.unmarked += offsets[:done]
+        elif done:
+            self.floor = offsets[done - 1] + 1
+        self._performed(done)
+
+    def settle(self, offset: int) -> None:
+        """The message that is owed was buried, or given up."""
+        self.owed = None
+        self.settled.add(offset)
+        self._performed(1)
+
+    def _performed(self, count: int) -> None:
         while count and self.waiting:
             first = self.waiting[0]
             part = min(count, first[1])
@@ -94,12 +151,18 @@ class Assignment:
 
     def unfinished(self) -> int | None:
         """The first offset that is not finished for sure; None if nothing is in hand."""
-        if (run := self.active) is not None:
-            done = run.progress
-            return offset_of(run, done) if done < len(run.records) else offset_of(run, -1) + 1
+        unmarked = next((one for one in self.unmarked if one >= self.marked), None)
+        if unmarked is not None:
+            return unmarked
+        if self.active is not None:
+            return max(self.marked, self._in_hand(self.active))
         if self.owed is not None:
-            return self.owed
-        return max(self.floor, self.waiting[0][0]) if self.waiting else None
+            return max(self.marked, self.owed)
+        return max(self.floor, self.marked, self.waiting[0][0]) if self.waiting else None
+
+    def _in_hand(self, run: Run) -> int:
+        done = 0 if self.manual else run.progress
+        return offset_of(run, done) if done < len(run.records) else offset_of(run, -1) + 1
 
 
 class Watch:
@@ -111,7 +174,7 @@ class Watch:
         self.violations: list[str] = []
         self.server = Watched(app, self)
         self._allowed = allowed
-        self._assignments: dict[Where, Assignment] = {}
+        self._lives: dict[Where, Life] = {}
         app.events.on(Event, self._hear)
 
     def told(self, kind: type[E]) -> list[E]:
@@ -122,80 +185,115 @@ class Watch:
         if self.violations:
             raise AssertionError("\n".join(self.violations))
 
-    def over(self, group: str, handler: Handler) -> Handler:
-        """`handler`, watched."""
+    def over(self, group: str, handler: Handler, *, manual: bool = False) -> Handler:
+        """`handler`, watched. `manual`: nothing but a mark finishes a message."""
         call: Any = handler
         if iscoroutinefunction(handler):
 
             async def aside(run: Run) -> None:
-                assignment = self._begin(group, run)
+                life = self._begin(group, run, manual=manual)
                 try:
                     await call(run)
                 finally:
-                    self._end(assignment, run)
+                    self._end(life, run)
 
             return aside
 
         def plain(run: Run) -> None:
-            assignment = self._begin(group, run)
+            life = self._begin(group, run, manual=manual)
             try:
                 call(run)
             finally:
-                self._end(assignment, run)
+                self._end(life, run)
 
         return plain
 
-    def _begin(self, group: str, run: Run) -> Assignment:
+    def _begin(self, group: str, run: Run, *, manual: bool) -> Life:
         where = (group, run.records[0].topic() or "", run.records[0].partition() or 0)
-        first = offset_of(run, 0)
+        offsets = [offset_of(run, index) for index in range(len(run.records))]
+        first = offsets[0]
         with CHANGED:
-            one = self._assignments[where]
-            if one.active is not None:
-                self._violated(f"{where}: {first} is performed beside {offset_of(one.active, 0)}")
-            if first < one.floor:
-                self._violated(f"{where}: {first} is performed again: all below {one.floor} was finished")
-            if one.owed is not None and first > one.owed:
-                self._violated(f"{where}: {one.owed} is not finished and passed over: {first} is performed")
-            one.active, one.owed = run, None
-        return one
+            if where not in self._lives:
+                self._violated(f"{where}: {first} is performed without an assignment")
+            life = self._lives.setdefault(where, Life(first))
+            life.manual = manual
+            for before, after in pairwise(offsets):
+                if after <= before:
+                    self._violated(f"{where}: {after} is given out after {before} in one run")
+            if life.active is not None:
+                self._violated(f"{where}: {first} is performed beside {offset_of(life.active, 0)}")
+            finished = max(life.floor, life.marked)
+            if first < finished:
+                self._violated(f"{where}: {first} is performed again: all below {finished} was finished")
+            for one in life.settled.intersection(offsets):
+                self._violated(f"{where}: {one} is performed again: it was buried or given up")
+            if life.owed is not None and first > max(life.owed, life.marked):
+                self._violated(f"{where}: {life.owed} is not finished and passed over: {first} is performed")
+            life.begin(run, offsets)
+        return life
 
-    def _end(self, one: Assignment, run: Run) -> None:
+    def _end(self, life: Life, run: Run) -> None:
         with CHANGED:
-            one.active = None
-            if run.finished:
-                one.finish(run.finished, offset_of(run, run.finished - 1) + 1)
-            if run.finished < len(run.records):
-                one.owed = offset_of(run, run.finished)
+            life.end(run, [offset_of(run, index) for index in range(len(run.records))])
             CHANGED.notify_all()
 
     def _hear(self, event: Event) -> None:
         with CHANGED:
             self.events.append(event)
-            match event:
-                case Assigned(group=group, starts=starts):
-                    for (topic, partition), offset in starts.items():
-                        self._assignments[group, topic, partition] = Assignment(offset)
-                case Received(group=group, topic=topic, partition=partition, offset=offset, count=count):
-                    self._assignments[group, topic, partition].waiting.append([offset, count])
-                case Buried(group=group, topic=topic, partition=partition, offset=offset):
-                    one = self._assignments[group, topic, partition]
-                    one.owed = None
-                    one.finish(1, offset + 1)
-                case Committed(group=group, offsets=offsets):
-                    for (topic, partition), position in offsets.items():
-                        self._committed((group, topic, partition), position)
-                case OutOfRange(group=group, topic=topic, partition=partition, resumed=int(resumed)):
-                    self._assignments[group, topic, partition] = Assignment(resumed)
-                case _:
-                    pass
+            self._follow_lives(event)
+            self._follow_messages(event)
             if isinstance(event, ErrorOccurred) and not isinstance(event, self._allowed):
                 self._violated(f"unexpected: {event}")
             CHANGED.notify_all()
 
-    def _committed(self, where: Where, position: int) -> None:
-        unfinished = self._assignments[where].unfinished()
-        if unfinished is not None and position > unfinished:
-            self._violated(f"{where}: committed {position}, but {unfinished} is not finished")
+    def _follow_lives(self, event: Event) -> None:
+        match event:
+            case Assigned(group=group, starts=starts):
+                for (topic, partition), offset in starts.items():
+                    self._lives[group, topic, partition] = Life(offset)
+            case OutOfRange(group=group, topic=topic, partition=partition, resumed=int(offset)):
+                self._lives[group, topic, partition] = Life(offset)
+            case Sought(group=group, topic=topic, partition=partition, offset=offset):
+                # What was asked for before is answered after.
+                asked = self._lives[group, topic, partition].asked
+                self._lives[group, topic, partition] = Life(offset, asked=asked)
+            case TopicRenewed(group=group, topic=topic, partitions=partitions):
+                for partition in partitions:
+                    self._lives[group, topic, partition] = Life()
+            case _:
+                pass
+
+    def _follow_messages(self, event: Event) -> None:
+        match event:
+            case Received(group=group, topic=topic, partition=partition, offset=offset, count=count):
+                self._lives[group, topic, partition].receive(offset, count)
+            case Buried(group=group, topic=topic, partition=partition, offset=offset):
+                self._lives[group, topic, partition].settle(offset)
+            case Discarded(group=group, topic=topic, partition=partition, offset=offset):
+                # By its strategy, when nothing runs; what `perform` gives up is finished by its run.
+                life = self._lives[group, topic, partition]
+                if life.active is None and life.owed == offset:
+                    life.settle(offset)
+            case Committed(group=group, offsets=offsets):
+                for (topic, partition), position in offsets.items():
+                    if position not in self._lives[group, topic, partition].asked:
+                        self._violated(f"{topic}/{partition}: {position} is confirmed, which nobody asked for")
+            case _:
+                pass
+
+    def commits(self, group: str, offsets: Mapping[Place, Kept]) -> None:
+        """A commit is being asked for: what is finished by the time of its answer does not excuse it."""
+        with CHANGED:
+            for (topic, partition), kept in offsets.items():
+                where, position = (group, topic, partition), kept.offset
+                if where not in self._lives:
+                    self._violated(f"{where}: committed {position} without an assignment")
+                    continue
+                life = self._lives[where]
+                life.asked.add(position)
+                unfinished = life.unfinished()
+                if unfinished is not None and position > unfinished:
+                    self._violated(f"{where}: committed {position}, but {unfinished} is not finished")
 
     def _violated(self, words: str) -> None:
         self.violations.append(words)
@@ -203,7 +301,7 @@ class Watch:
 
 
 class Watched(Server):
-    """A server whose handlers are watched."""
+    """A server whose handlers and commits are watched."""
 
     def __init__(self, app: App, watch: Watch) -> None:
         self._watch = watch
@@ -211,7 +309,26 @@ class Watched(Server):
 
     def _work(self, route: Route, subscription: Subscription) -> Work:
         work = super()._work(route, subscription)
-        return replace(work, handler=self._watch.over(route.group, work.handler))
+        handler = self._watch.over(route.group, work.handler, manual=work.policy.manual)
+        return replace(work, handler=handler)
+
+    def _listener(self, subscription: Subscription, memory: int) -> Listener:
+        listener = super()._listener(subscription, memory)
+        make: Any = listener._make_client
+
+        def made() -> Client:
+            client: Any = make()
+            commit = client.commit
+
+            def watched(offsets: Mapping[Place, Kept]) -> None:
+                self._watch.commits(subscription.group, offsets)
+                commit(offsets)
+
+            client.commit = watched
+            return cast("Client", client)
+
+        listener._make_client = made
+        return listener
 
 
 @contextmanager
@@ -260,6 +377,12 @@ class Stage:
 
         self._admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(30)
 
+    def remake(self, topic: str) -> None:
+        """Delete `topic`, and create it again."""
+        self._admin.delete_topics([topic])[topic].result(30)
+        until_true(lambda: topic not in self._admin.list_topics(timeout=10).topics)
+        self.create(topic)
+
     def grow(self, topic: str, partitions: int) -> None:
         """Give `topic` so many partitions in all."""
         self._admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(30)
@@ -275,7 +398,7 @@ class Stage:
         headers: list[tuple[str, str | bytes | None]] | None = None,
     ) -> None:
         """Send by a bare client, as another program would."""
-        producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5, "message.max.bytes": 2_000_000})
+        producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5, "message.max.bytes": 12_000_000})
         for payload in payloads:
             while True:
                 try:
@@ -295,6 +418,11 @@ class Stage:
         """Set what `group`, which nobody runs, has committed."""
         with self.reader(group) as reader:
             reader.commit(offsets=[offset], asynchronous=False)
+
+    def end(self, topic: str, partition: int = 0) -> int:
+        """The offset after the last message of a partition."""
+        with self.reader(new_group()) as reader:
+            return reader.get_watermark_offsets(TopicPartition(topic, partition), 10)[1]
 
     def delete(self, topic: str, before: int) -> None:
         """Delete what lies before an offset of partition 0, as retention does."""
@@ -316,6 +444,24 @@ class Stage:
                 assert more, f"{topic} holds {len(found)} messages"
                 found += more
             return found
+
+    @contextmanager
+    def member(self, group: str, topic: str, **kafka: str | int) -> Iterator[Consumer]:
+        """Another member of `group`, by a bare client: it has its share of `topic`, performs and commits nothing."""
+        shares: list[list[TopicPartition]] = []
+
+        def assigned(_consumer: Consumer, share: list[TopicPartition]) -> None:
+            shares.append(share)
+
+        settings = {name.replace("_", "."): value for name, value in kafka.items()}
+        settings |= {"bootstrap.servers": self.bootstrap, "group.id": group, "enable.auto.commit": False}
+        member = Consumer(settings)
+        try:
+            member.subscribe([topic], on_assign=assigned)
+            until_true(lambda: member.poll(0.1) is not None or any(shares), 60)
+            yield member
+        finally:
+            member.close()
 
     def reader(self, group: str) -> Consumer:
         return Consumer({"bootstrap.servers": self.bootstrap, "group.id": group, "enable.auto.commit": False})

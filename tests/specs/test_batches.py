@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from karafka import Backoff, BatchController, Controller, DeadLetter
-from karafka.events import Buried, Failed
+from karafka.events import Buried, Failed, Performed
 from tests.specs.run import Notes, Stage, running, until
 
 
@@ -74,6 +74,26 @@ def test_an_async_batch_is_one_too(stage: Stage) -> None:
     with running(app):
         until(lambda: sum(map(len, seen)) == 40)
     assert [number for batch in seen for number in batch] == list(range(40))
+
+
+def test_a_batch_that_fails_is_given_again_as_a_whole(stage: Stage) -> None:
+    """Told of once, at its first message; the second try has all that the first had."""
+    app, topic = stage.app(retry=Backoff(0.05)), stage.topic()
+    tries: Notes[tuple[int, list[int]]] = Notes()
+    stage.send(topic, map(str, range(5)))
+
+    @app.topic(topic, max_messages=5, max_wait=5.0)
+    class Stumble(BatchController[int]):
+        def perform(self) -> None:
+            tries.add((self.messages[0].attempt, self.params))
+            if len(tries) == 1:
+                raise ValueError
+
+    with running(app, allow=(Failed,)) as server:
+        until(lambda: server.told(Performed))
+        assert [(event.offset, event.attempt) for event in server.told(Failed)] == [(0, 1)]
+    assert tries.all() == [(1, [0, 1, 2, 3, 4]), (2, [0, 1, 2, 3, 4])]
+    assert stage.committed(app.config.client_id, topic) == {0: 5}
 
 
 def test_only_the_culprit_of_a_batch_is_buried(stage: Stage) -> None:

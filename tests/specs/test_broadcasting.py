@@ -52,6 +52,26 @@ def test_a_group_reads_several_topics_each_by_its_own_controller(stage: Stage) -
     assert all(label == f"for {name}" for label, name, _ in seen)
 
 
+def test_controllers_of_one_name_are_told_apart(stage: Stage) -> None:
+    """A routing table is made of classes, not of their names."""
+    app, names = stage.app(), [stage.topic() for _ in range(3)]
+    seen: Notes[tuple[str, str]] = Notes()
+
+    def made(label: str) -> type[Controller[int]]:
+        def perform(self: Controller[int]) -> None:
+            seen.add((label, self.message.topic))
+
+        return type("Same", (Controller,), {"perform": perform})
+
+    for name in names:
+        app.topic(name)(made(name))
+        stage.send(name, ["1"])
+
+    with running(app):
+        until(lambda: len(seen) == 3)
+    assert sorted(seen) == sorted((name, name) for name in names)
+
+
 def test_ten_groups_are_ten_clients(stage: Stage) -> None:
     app = stage.app()
     names = [stage.topic() for _ in range(10)]

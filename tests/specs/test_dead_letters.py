@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from random import Random
 
-from karafka import Backoff, Controller, DeadLetter
-from karafka.events import BurialFailed, Buried, Failed
+import pytest
+
+from karafka import Backoff, Controller, DeadLetter, Skip
+from karafka.events import BurialFailed, Buried, Discarded, Failed, Postponed
 from tests.specs.run import Notes, Stage, running, until
 
 
@@ -80,3 +82,90 @@ def test_a_reason_of_any_length_fits(stage: Stage) -> None:
         until(lambda: server.told(Buried))
     (buried,) = stage.read(grave, 1)
     assert sum(len(name) + len(value or b"") for name, value in stage.headers(buried)) < 4_096
+
+
+def test_attempts_belong_to_one_message(stage: Stage) -> None:
+    """Twenty that each fail once are more failures in a row than tries, and none of them is buried."""
+    app, topic, grave = stage.app(retry=Backoff(0.02, 0.02)), stage.topic(), stage.topic()
+    done: Notes[int] = Notes()
+    stage.send(topic, map(str, range(20)))
+
+    @app.topic(topic, dead_letter=DeadLetter(grave, after=2))
+    class Stumble(Controller[int]):
+        def perform(self) -> None:
+            if self.message.attempt == 1:
+                raise ValueError
+            done.add(self.params)
+
+    with running(app, allow=(Failed,)) as server:
+        until(lambda: len(done) == 20)
+        assert [(event.offset, event.attempt) for event in server.told(Failed)] == [(one, 1) for one in range(20)]
+        assert not server.told(Buried)
+    assert done.all() == list(range(20))
+    assert stage.end(grave) == 0
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["thread", "loop"])
+def test_a_message_may_be_buried_at_once(stage: Stage, *, asynchronous: bool) -> None:
+    """`self.bury` is a decision, no failure: no second try, no error told, and the partition goes on."""
+    app, topic, grave = stage.app(), stage.topic(), stage.topic()
+    done: Notes[int] = Notes()
+    stage.send(topic, map(str, range(10)))
+
+    class Choose(Controller[int]):
+        def choose(self) -> None:
+            if self.params == 4:
+                self.bury("not ours")
+            done.add(self.params)
+
+    class Plain(Choose):
+        def perform(self) -> None:
+            self.choose()
+
+    class Aside(Choose):
+        async def perform(self) -> None:
+            self.choose()
+
+    app.topic(topic, dead_letter=DeadLetter(grave, after=5))(Aside if asynchronous else Plain)
+
+    with running(app) as server:
+        until(lambda: len(done) == 9)
+        assert [(event.offset, event.attempt) for event in server.told(Postponed)] == [(4, 1)]
+        assert [event.offset for event in server.told(Buried)] == [4]
+    assert done.all() == [number for number in range(10) if number != 4]
+    (buried,) = stage.read(grave, 1)
+    assert buried.value() == b"4"
+    assert dict(stage.headers(buried))["karafka-reason"] == b"not ours"
+    assert stage.end(grave) == 1
+    assert stage.committed(app.config.client_id, topic) == {0: 10}
+
+
+def test_a_strategy_may_give_a_message_up(stage: Stage) -> None:
+    app, topic, grave = stage.app(retry=Backoff(0.02)), stage.topic(), stage.topic()
+    done: Notes[int] = Notes()
+    stage.send(topic, map(str, range(5)))
+
+    def strategy(error: BaseException, attempt: int) -> Skip | None:
+        return Skip() if isinstance(error, KeyError) and attempt == 2 else None
+
+    @app.topic(topic, dead_letter=DeadLetter(grave, after=3, strategy=strategy))
+    class Stumble(Controller[int]):
+        def perform(self) -> None:
+            if self.params == 1:
+                raise KeyError
+            if self.params == 3:
+                raise ValueError
+            done.add(self.params)
+
+    with running(app, allow=(Failed,)) as server:
+        until(lambda: len(done) == 3)
+        assert [(event.offset, event.attempt) for event in server.told(Failed)] == [
+            (1, 1),
+            (1, 2),
+            (3, 1),
+            (3, 2),
+            (3, 3),
+        ]
+        assert [event.offset for event in server.told(Discarded)] == [1]
+    assert [message.value() for message in stage.read(grave, 1)] == [b"3"]
+    assert stage.committed(app.config.client_id, topic) == {0: 5}

@@ -15,6 +15,7 @@ from karafka.events import (
     ServerStopped,
     ServerStopping,
 )
+from karafka.lifecycle import Phase
 from tests.specs.run import Notes, Stage, running, until
 
 
@@ -96,3 +97,31 @@ def test_a_listener_that_raises_breaks_nothing(stage: Stage) -> None:
         assert app.events.failures > 0
         app.events.failures = 0
     assert stage.committed(app.config.client_id, topic) == {0: 10}
+
+
+def test_a_life_is_told_in_order(stage: Stage) -> None:
+    """From the start to the end each kind comes when its time is, and the server's phase goes with it."""
+    app, topic = stage.app(), stage.topic()
+    seen: Notes[int] = Notes()
+    phases: Notes[tuple[str, Phase]] = Notes()
+    stage.send(topic, map(str, range(10)))
+
+    @app.topic(topic)
+    class Keep(Controller[int]):
+        def perform(self) -> None:
+            seen.add(self.params)
+
+    with running(app) as server:
+        for kind in (ServerStarted, ServerStopping, ServerStopped):
+            app.events.on(kind, lambda event: phases.add((type(event).__name__, server.server.phase)))
+        until(lambda: server.told(Committed))
+        assert server.server.phase is Phase.RUNNING
+    kinds = [type(event) for event in server.events]
+    order = (Assigned, Received, Performed, Committed, ServerStopping, Revoked, ServerStopped)
+    firsts = [kinds.index(kind) for kind in order]
+    assert firsts == sorted(firsts)
+    assert kinds.index(ServerStarted) < kinds.index(ServerStopping)
+    assert kinds[-1] is ServerStopped
+    # Whoever waits for the end has been told of it then.
+    assert phases.all() == [("ServerStopping", Phase.STOPPING), ("ServerStopped", Phase.STOPPING)]
+    assert server.server.join(timeout=0.0) == 0

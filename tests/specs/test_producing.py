@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from karafka import ConfigError, Controller, Delivery, Producer
+from karafka import ConfigError, Controller, Delivery, DeliveryError, Producer
 from tests.specs.run import Notes, Stage, running, until
 
 
@@ -51,6 +51,36 @@ def test_from_threads_and_from_asyncio_at_once(stage: Stage) -> None:
 
 async def _awaited(producer: Producer, topic: str, number: int) -> Delivery:
     return await producer.produce_async(topic, str(number))
+
+
+def test_a_full_queue_loses_nothing(stage: Stage) -> None:
+    """The sender waits for room, and all arrives, in order."""
+    topic = stage.topic()
+    with Producer({"bootstrap.servers": stage.bootstrap, "queue.buffering.max.messages": 10}) as producer:
+        handles = [producer.produce_async(topic, str(number), partition=0) for number in range(500)]
+        assert [handle.wait(30).offset for handle in handles] == list(range(500))
+    assert [message.value() for message in stage.read(topic, 500)] == [str(number).encode() for number in range(500)]
+
+
+def test_what_is_said_of_a_message_is_true(stage: Stage) -> None:
+    """The broker takes nothing that large: that is said, what was said to be delivered is there, and nothing else."""
+    topic = stage.topic(max_message_bytes="2000")
+    payloads = [b"x" * (50_000 if number % 10 == 5 else number + 1) for number in range(100)]
+    with Producer({"bootstrap.servers": stage.bootstrap, "compression.type": "none"}) as producer:
+        first = producer.produce_sync(topic, b"first", partition=0)
+        handles = [producer.produce_async(topic, payload, partition=0) for payload in payloads]
+        assert producer.flush(30) == 0
+        last = producer.produce_sync(topic, b"last", partition=0)
+    delivered = {
+        handle.result().offset: payload for handle, payload in zip(handles, payloads, strict=True) if not handle.error
+    }
+    refused = [payload for handle, payload in zip(handles, payloads, strict=True) if handle.error]
+    assert {len(payload) for payload in refused} >= {50_000}
+    assert all(isinstance(handle.error, DeliveryError | None) for handle in handles)
+    assert not any(len(payload) == 50_000 for payload in delivered.values())
+    expected = {first.offset: b"first", **delivered, last.offset: b"last"}
+    assert stage.end(topic) == len(expected)
+    assert {message.offset(): message.value() for message in stage.read(topic, len(expected))} == expected
 
 
 def test_what_would_block_the_loop_is_refused(stage: Stage) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 from karafka import BatchController, Controller
-from karafka.events import Overran, ServerStopped
+from karafka.events import Overran, ServerStopped, ServerStopping
 from tests.specs.run import Notes, Stage, running, until
 
 
@@ -66,4 +67,35 @@ def test_a_batch_that_gathers_for_a_day_holds_up_no_stop(stage: Stage) -> None:
 
     with running(app):
         began = time.monotonic()
+    assert time.monotonic() - began < 5
+
+
+def test_a_server_beside_code_of_one_s_own_stops_once_however_often_it_is_asked(stage: Stage) -> None:
+    """Ten threads ask: each gets the same answer after the same end, and nothing is told twice."""
+    app, topic = stage.app(), stage.topic()
+    seen: Notes[int] = Notes()
+    stage.send(topic, ["0"])
+
+    @app.topic(topic)
+    class Keep(Controller[int]):
+        def perform(self) -> None:
+            seen.add(self.params)
+
+    with running(app) as server:
+        assert server.server.join(timeout=0.0) is None
+        until(lambda: len(seen) == 1)
+        with ThreadPoolExecutor(10) as pool:
+            answers = list(pool.map(lambda _: server.server.stop(), range(10)))
+        assert answers == [0] * 10
+        assert server.server.stop() == server.server.join(timeout=0.0) == 0
+    assert len(server.told(ServerStopping)) == len(server.told(ServerStopped)) == 1
+    assert stage.committed(app.config.client_id, topic) == {0: 1}
+
+
+def test_a_server_stopped_before_it_had_anything_ends_at_once(stage: Stage) -> None:
+    app = stage.app()
+    app.topic(stage.topic())(type("Keep", (Controller,), {"perform": lambda _self: None}))
+    with running(app) as server:
+        began = time.monotonic()
+        assert server.server.stop() == 0
     assert time.monotonic() - began < 5

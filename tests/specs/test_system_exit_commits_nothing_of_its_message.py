@@ -1,4 +1,4 @@
-"""`SystemExit` in a perform is no failure: its message is not finished, and the next start begins with it."""
+"""`SystemExit` in a perform is no failure: its message is not finished nor buried, the next start begins with it."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def test_the_next_start_begins_with_it(stage: Stage, error: type[BaseException])
         until(lambda: server.told(Failed))
     assert seen.all() == [0, 1, 2]
     assert stage.committed(first.config.client_id, topic) == {0: 2}
+    assert stage.end(grave) == 0
 
     with running(second):
         until(lambda: len(again) == 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import pkgutil
@@ -98,6 +99,44 @@ def test_what_the_architecture_names_exists() -> None:
     missing = {name for name in mentioned(DOCS / "architecture.md") if name not in ours | files}
 
     assert not missing
+
+
+def defined(path: Path) -> Iterator[str]:
+    """The tests of a file as pytest names them, and its classes of tests."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+            yield from (f"{node.name}::{one.name}" for one in node.body if isinstance(one, ast.FunctionDef))
+        elif isinstance(node, ast.FunctionDef):
+            yield node.name
+
+
+def test_every_test_that_a_promise_names_exists() -> None:
+    """The tables of promises.md name tests that are there, one at least in each row."""
+    text = (DOCS / "promises.md").read_text()
+    rows = [
+        line
+        for line in text.splitlines()
+        if line.startswith("| ") and not re.fullmatch(r"\|[^`]*\| (test|is seen.*) \|", line)
+    ]
+    named = [re.findall(r"`([a-z0-9_/]+\.py)::([A-Za-z0-9_:]+)`", row) for row in rows]
+
+    assert all(named), [row for row, tests in zip(rows, named, strict=True) if not tests]
+    missing = {
+        f"{file}::{test}"
+        for tests in named
+        for file, test in tests
+        if not (ROOT / "tests" / file).exists() or test not in set(defined(ROOT / "tests" / file))
+    }
+    assert not missing
+
+
+def test_every_scenario_has_its_row() -> None:
+    """One to thirty-nine, none left out and none twice."""
+    text = (DOCS / "promises.md").read_text().split("## Forty scenarios")[1].split("\n## ")[0]
+    numbers = [int(number) for row in re.findall(r"^\| ([0-9, ]+) \|", text, re.MULTILINE) for number in row.split(",")]
+
+    assert numbers == list(range(1, 40))
 
 
 @pytest.mark.parametrize("page", sorted([*DOCS.glob("*.md"), *ROOT.glob("*.md")]), ids=lambda page: page.name)

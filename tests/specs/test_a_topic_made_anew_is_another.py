@@ -1,0 +1,57 @@
+"""A topic that was deleted and made again is another: it is read from its beginning, with an event."""
+
+from __future__ import annotations
+
+from karafka import App, Controller
+from karafka.events import ErrorOccurred, TopicRenewed
+from tests.brokers import new_group
+from tests.specs.run import Notes, Stage, running, until
+
+
+def app_of(stage: Stage, topic: str, group: str, seen: Notes[int]) -> App:
+    app = stage.app(client_id=group)
+
+    @app.topic(topic)
+    class Keep(Controller[int]):
+        def perform(self) -> None:
+            seen.add(self.params)
+
+    return app
+
+
+def test_between_two_starts(stage: Stage) -> None:
+    """Fewer messages than were committed, or more: an offset says nothing about another topic.
+
+    Kafka itself mostly forgets the offsets with the topic; where it does not, the event tells.
+    """
+    for count in (5, 50):
+        topic, group = stage.topic(), new_group()
+        seen: Notes[int] = Notes()
+        stage.send(topic, map(str, range(10)))
+        with running(app_of(stage, topic, group, seen)):
+            until(lambda seen=seen: len(seen) == 10)  # type: ignore[misc]
+        assert stage.committed(group, topic) == {0: 10}
+
+        stage.remake(topic)
+        stage.send(topic, map(str, range(100, 100 + count)))
+        with running(app_of(stage, topic, group, seen), allow=(TopicRenewed,)):
+            until(lambda seen=seen, wanted=10 + count: len(seen) == wanted)  # type: ignore[misc]
+        assert seen.all() == [*range(10), *range(100, 100 + count)]
+        assert stage.committed(group, topic) == {0: count}
+
+
+def test_while_it_is_read(stage: Stage) -> None:
+    """What of the new one was read from the old offset on, before that is noticed, comes again; nothing is missed."""
+    topic, group = stage.topic(), new_group()
+    seen: Notes[int] = Notes()
+    stage.send(topic, map(str, range(10)))
+    # While it is gone the client is troubled.
+    with running(app_of(stage, topic, group, seen), allow=(ErrorOccurred,)) as server:
+        until(lambda: len(seen) == 10)
+        stage.remake(topic)
+        stage.send(topic, map(str, range(100, 150)))
+        until(lambda: server.told(TopicRenewed))
+        until(lambda: seen.all()[-50:] == list(range(100, 150)))
+    repeated = seen.all()[10:-50]
+    assert repeated == list(range(110, 110 + len(repeated)))
+    assert stage.committed(group, topic) == {0: 50}
