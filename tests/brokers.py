@@ -15,6 +15,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from karafka.devbroker import Kafka
@@ -94,6 +96,16 @@ def new_topic(bootstrap: str, partitions: int = 1, config: Mapping[str, str] | N
 def new_group() -> str:
     """A consumer group of a name never used before."""
     return f"group-{uuid4().hex[:12]}"
+
+
+def configure_group(bootstrap: str, group: str, settings: Mapping[str, int]) -> None:
+    """Set what the broker has to say of a group: under KIP-848 its sessions and heartbeats. Real Kafka only."""
+    set_ = AlterConfigOpType.SET
+    entries = [ConfigEntry(name, str(value), incremental_operation=set_) for name, value in settings.items()]
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    resource = ConfigResource(ResourceType.GROUP, group, incremental_configs=entries)
+    (answer,) = admin.incremental_alter_configs([resource]).values()
+    answer.result(30)
 
 
 def until(true: Callable[[], bool], timeout: float = 30) -> None:

@@ -414,6 +414,11 @@ class Stage:
             asked = [TopicPartition(topic, number) for number in range(partitions)]
             return {one.partition: one.offset for one in reader.committed(asked, 10) if one.offset >= 0}
 
+    def members(self, group: str) -> list[int]:
+        """How many partitions each member of `group` has, fewest first."""
+        described = self._admin.describe_consumer_groups([group])[group].result(30)
+        return sorted(len(member.assignment.topic_partitions) for member in described.members)
+
     def commit(self, group: str, offset: TopicPartition) -> None:
         """Set what `group`, which nobody runs, has committed."""
         with self.reader(group) as reader:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from threading import Event, Lock
 
 import pytest
@@ -10,13 +9,8 @@ import pytest
 from karafka import App, Controller
 from karafka.events import Assigned, CommitFailed, Revoked
 from tests.brokers import new_group
+from tests.specs.groups import PROTOCOLS
 from tests.specs.run import Notes, Stage, running, until
-
-PROTOCOLS: Mapping[str, Mapping[str, str]] = {
-    "eager": {"partition.assignment.strategy": "range"},
-    "cooperative": {"partition.assignment.strategy": "cooperative-sticky"},
-    "consumer": {"group.protocol": "consumer"},
-}
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
