@@ -84,11 +84,15 @@ class Run:
             alive.read()
 
 
-def new_topic(bootstrap: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
-    """A topic of a name never used before, ready to be written and read. Real Kafka only: the mock creates none."""
-    name = f"topic-{uuid4().hex[:12]}"
+def new_topic(
+    bootstrap: str, partitions: int = 1, config: Mapping[str, str] | None = None, name: str | None = None
+) -> str:
+    """A topic, of a name never used before unless it is told one, ready to be written and read, replicated as the
+    cluster does by default. Real Kafka only: the mock creates none.
+    """
+    name = name or f"topic-{uuid4().hex[:12]}"
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-    admin.create_topics([NewTopic(name, partitions, 1, config=dict(config or {}))])[name].result(30)
+    admin.create_topics([NewTopic(name, partitions, config=dict(config or {}))])[name].result(30)
     until(lambda: len(admin.list_topics(name, timeout=10).topics[name].partitions) == partitions)
     return name
 

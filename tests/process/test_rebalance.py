@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 from tests.brokers import Running, new_group, new_topic
 from tests.chaos.ledger import Life, Tail, Verdict, judge
 from tests.chaos.rounds import PARTITIONS, Consumer, Feeder
-from tests.process.servers import Server, committed, ends
+from tests.process.servers import DEADLINE, Server, committed, ends
 
 SESSIONS = {"session.timeout.ms": 3000, "heartbeat.interval.ms": 500}
 PROTOCOLS: Mapping[str, Mapping[str, object]] = {
@@ -25,13 +25,13 @@ PROTOCOLS: Mapping[str, Mapping[str, object]] = {
 class Flow:
     """Messages that flow to all partitions of a topic, and the ledger of what servers make of them."""
 
-    def __init__(self, bootstrap: str, folder: Path, kafka: Mapping[str, object]) -> None:
+    def __init__(self, bootstrap: str, folder: Path, kafka: Mapping[str, object], rate: int = 1_000) -> None:
         self.bootstrap, self.kafka = bootstrap, kafka
         self.topic, self.group = new_topic(bootstrap, PARTITIONS), new_group()
         self.ledger = folder / "ledger"
         self.tail = Tail(self.ledger)
         self.lives: list[Life] = []
-        self.feeder = Feeder(bootstrap, self.topic, rate=1_000)
+        self.feeder = Feeder(bootstrap, self.topic, rate=rate)
 
     def consumer(self, life: int, variant: str) -> Consumer:
         return Consumer(
@@ -44,7 +44,7 @@ class Flow:
             variant=variant,
         )
 
-    def works(self, server: Server, life: int, messages: int = 200) -> None:
+    def works(self, server: Server, life: int, messages: int = 200, timeout: float = DEADLINE) -> None:
         """Wait until that life has performed so many messages more."""
 
         def performed() -> int:
@@ -52,7 +52,16 @@ class Flow:
             return sum(line.life == life for line in self.tail.lines)
 
         wanted = performed() + messages
-        server.until(lambda: performed() >= wanted, f"{messages} messages more performed by life {life}")
+        server.until(lambda: performed() >= wanted, f"{messages} messages more performed by life {life}", timeout)
+
+    def complete(self, sent: Mapping[int, Sequence[int]]) -> None:
+        """All that was sent was performed, repeats apart in order, and is committed."""
+        self.tail.read()
+        for partition, offsets in sent.items():
+            firsts = dict.fromkeys(line.sequence for line in self.tail.lines if line.partition == partition)
+            assert list(firsts) == list(range(len(offsets)))
+        assert committed(self.bootstrap, self.group, self.topic, PARTITIONS) == [len(sent[one]) for one in sorted(sent)]
+        print(f"{len(self.tail.lines)} performed of {sum(map(len, sent.values()))} sent")
 
     def ended(self, life: int, *, clean: bool) -> None:
         self.lives.append(Life(life, "", time.monotonic(), clean))
