@@ -31,7 +31,7 @@ class Flow:
         self.ledger = folder / "ledger"
         self.tail = Tail(self.ledger)
         self.lives: list[Life] = []
-        self.feeder = Feeder(bootstrap, self.topic, rate=rate)
+        self.feeder = Feeder(bootstrap, self.topic, rate)
 
     def consumer(self, life: int, variant: str) -> Consumer:
         return Consumer(

@@ -461,7 +461,7 @@ class TestDying:
     def test_what_it_has_not_reported_has_failed(self, post: Post) -> None:
         """Handles and dead letters alike; a new client takes what comes next."""
         posts = [Post(), post]
-        producer = Producer({}, sender=lambda: posts.pop())
+        producer = Producer({}, sender=posts.pop)
         producer._thread = NoThread()  # type: ignore[assignment]
         handle = producer.produce_async("orders", b"1")
         answers: list[str | None] = []
@@ -471,7 +471,7 @@ class TestDying:
             producer._ended.set()
             raise BrokerError("not allowed", retriable=False)
 
-        post.serve = serve  # type: ignore[method-assign]
+        post.serve = serve  # type: ignore[assignment, method-assign]
         producer._serve()
 
         with pytest.raises(DeliveryError, match="of no more use: not allowed"):
