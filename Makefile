@@ -3,7 +3,11 @@ PYTHON ?= python3
 VENV   ?= .venv
 RUN    := $(VENV)/bin/python
 REPO   ?= .
-ROUNDS ?= 50
+# The chaos: how long at least, and, if not all and anew, which faults and which plan.
+MINUTES  ?= 5
+FAULTS   ?=
+SEED     ?=
+PROTOCOL ?=
 
 .PHONY: demo test check unit specs chaos bench clean
 .DEFAULT_GOAL := help
@@ -28,8 +32,8 @@ unit: $(VENV)/.dev ## the tests that need no broker
 specs: $(VENV)/.dev ## whole small apps on real Kafka
 	$(RUN) -m pytest tests/specs -n 3
 
-chaos: $(VENV)/.dev ## kill -9 again and again: make chaos ROUNDS=200
-	$(RUN) -m tests.chaos --rounds $(ROUNDS)
+chaos: $(VENV)/.dev ## faults of all kinds: make chaos MINUTES=60 SEED=7 FAULTS=kill9,freeze PROTOCOL=cooperative
+	$(RUN) -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(PROTOCOL),--protocol $(PROTOCOL))
 
 bench: $(VENV)/.dev ## the figures
 	$(RUN) -m bench

@@ -96,8 +96,8 @@ EFFECTS: Mapping[int, Effect] = {
 }
 
 
-# Of the classic protocol's ways the one that leaves alone what does not move: eager throws away what all members have in
-# hand at each join. It is as quick only with brisk heartbeats (bench/REBALANCES.md).
+# Of the classic protocol's ways the one that leaves alone what does not move: eager throws away what all members have
+# in hand at each join. It is as quick only with brisk heartbeats (bench/REBALANCES.md).
 COOPERATIVE: Mapping[str, str | int] = {
     "partition.assignment.strategy": "cooperative-sticky",
     "heartbeat.interval.ms": 1_000,

@@ -40,6 +40,7 @@ class Place(NamedTuple):
 
 
 offset_of = methodcaller("offset")
+_headers = methodcaller("headers")
 
 
 class Record(Protocol):
@@ -67,7 +68,8 @@ class Record(Protocol):
 def headers_of(record: Record) -> list[Header]:
     """The headers of `record`. Raises `ParseError` where a name is no UTF-8: this client cannot show it."""
     try:
-        headers = record.headers() or []
+        # Not `record.headers()`: where Python has specialised that call it does not see that it failed.
+        headers = _headers(record) or []
     except SystemError:
         # The client would hand out a broken list the next time, and the process would die of reading it.
         headers = [UNREADABLE]

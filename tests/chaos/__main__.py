@@ -1,106 +1,86 @@
-"""`make chaos ROUNDS=200`, or `python -m tests.chaos --help`: as many rounds as asked, then the verdict."""
+"""`make chaos MINUTES=60`, or `python -m tests.chaos --help`: faults for as long as asked, then the verdict."""
 
 from __future__ import annotations
 
 import random
 import shutil
+import signal
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import cast
 
 import click
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 
-from karafka.devbroker import Kafka
-from tests.chaos.rounds import VARIANTS, Chaos, Progress, Settings
+from tests.chaos.broker import Broker
+from tests.chaos.display import shown
+from tests.chaos.faults import FAULTS
+from tests.chaos.members import PROTOCOLS, VARIANTS, Protocol
+from tests.chaos.run import Chaos, Settings
 
 
-@click.command()
-@click.option("--rounds", default=50, show_default=True, type=click.IntRange(1), help="Lives that end by -9.")
-@click.option("--seed", type=int, help="Repeat a plan; a new one is printed otherwise.")
-@click.option("--bootstrap", help="A broker that runs; one of its own otherwise.")
+def named(_context: click.Context, _option: click.Parameter, text: str) -> tuple[str, ...]:
+    """Names of faults, with commas between."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if unknown := [name for name in names if name not in FAULTS]:
+        raise click.BadParameter(f"{', '.join(unknown)}: there are {', '.join(FAULTS)}")
+    return names
+
+
+@click.command(epilog="Faults: " + "; ".join(f"{one.name}: {one.said}" for one in FAULTS.values()) + ".")
+@click.option("--minutes", type=click.FloatRange(0), help="At least so long, and each fault at least once.")
+@click.option("--rounds", type=click.IntRange(1), help="So many rounds, instead.")
+@click.option("--seed", type=int, help="Repeat a plan; a new one is made up otherwise.")
+@click.option(
+    "--faults", default=",".join(FAULTS), callback=named, help="Only these, with commas between.", metavar="NAMES"
+)
+@click.option("--protocol", type=click.Choice(list(PROTOCOLS)), default="eager", show_default=True)
 @click.option("--variant", "variants", multiple=True, type=click.Choice(VARIANTS), help="Only these controllers.")
-@click.option("--failing/--no-failing", default=True, show_default=True, help="One message in 100 fails at first.")
-@click.option("--rate", default=1_000, show_default=True, type=click.IntRange(1), help="Messages a second.")
-@click.option("--commit-interval", default=0.25, show_default=True, help="Seconds.")
+@click.option("--rate", default=200, show_default=True, type=click.IntRange(4), help="Messages a second.")
 def chaos(
-    rounds: int,
+    minutes: float | None,
+    rounds: int | None,
     seed: int | None,
-    bootstrap: str | None,
+    faults: tuple[str, ...],
+    protocol: str,
     variants: tuple[str, ...],
-    *,
-    failing: bool,
     rate: int,
-    commit_interval: float,
 ) -> None:
-    """Kill a server with -9 again and again while messages flow, and see whether the promises hold."""
-    seed = random.randrange(1_000_000) if seed is None else seed
-    click.echo(f"seed {seed}: --seed {seed} repeats this plan")
+    """Strike servers, their broker and their messages while messages flow, and see whether the promises hold.
+
+    A Ctrl-C ends it after the round under way, with a verdict on what was sent until then; a second one at once.
+    """
+    settings = Settings(
+        seed=random.randrange(1_000_000) if seed is None else seed,
+        faults=faults,
+        rounds=rounds,
+        minutes=5.0 if rounds is None and minutes is None else minutes,
+        protocol=cast("Protocol", protocol),
+        variants=variants,
+        rate=rate,
+    )
+    click.echo(f"seed {settings.seed}; the same plan again: {settings.command}")
     folder = Path(tempfile.mkdtemp(prefix="karafka-chaos-"))
-    with ExitStack() as stack:
-        address = bootstrap or stack.enter_context(Kafka(folder / "kafka")).bootstrap
-        settings = Settings(
-            bootstrap=address,
-            rounds=rounds,
-            seed=seed,
-            variants=variants or VARIANTS,
-            failing=failing,
-            rate=rate,
-            commit_interval=commit_interval,
-        )
-        tell = stack.enter_context(shown())
-        run = Chaos(settings, folder, tell)
+    with Broker(folder / "kafka") as broker, shown() as tell:
+        run = Chaos(settings, broker, folder, tell)
+
+        def interrupted(_number: int, _frame: FrameType | None) -> None:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            run.stop()
+
+        signal.signal(signal.SIGINT, interrupted)
         verdict = run.run()
-    click.echo(verdict)
+    slowest, took = max(run.progress.recoveries.items(), key=lambda one: one[1], default=("nothing", 0.0))
+    click.echo(
+        f"rounds: {run.progress.round}; faults: {', '.join(f'{n} {t}' for n, t in run.progress.strikes.items())}"
+    )
+    click.echo(f"the longest until each partition went on: {took:.1f} s, after {slowest}")
+    click.echo(f"{verdict}\nseed {settings.seed}; the same plan again: {settings.command}")
     if not verdict.sound:
-        click.echo(f"the ledger is kept: {run.ledger} (life partition offset sequence time)", err=True)
+        click.echo(f"journal and logs are kept: {folder}", err=True)
         sys.exit(1)
     shutil.rmtree(folder)
-
-
-@contextmanager
-def shown() -> Iterator[Callable[[Progress], object]]:
-    """Progress as a table that lives in a terminal, as a line for each life elsewhere."""
-    console, began = Console(), time.monotonic()
-    if not console.is_terminal:
-        said = set()
-
-        def say(progress: Progress) -> None:
-            if progress.lives and len(progress.lives) not in said:
-                said.add(len(progress.lives))
-                click.echo(" · ".join(f"{name} {value}" for name, value in figures(progress, began)))
-
-        yield say
-        return
-    with Live(console=console, refresh_per_second=8) as live:
-        yield lambda progress: live.update(table(progress, began))
-
-
-def table(progress: Progress, began: float) -> Table:
-    shape = Table.grid(padding=(0, 2))
-    for name, value in figures(progress, began):
-        shape.add_row(f"[bold]{name}", value)
-    return shape
-
-
-def figures(progress: Progress, began: float) -> list[tuple[str, str]]:
-    plan = progress.plan
-    now = f"{plan.variant}, to be killed {plan.moment} after {plan.wait:.2f} s" if plan else ""
-    if len(progress.lives) >= progress.rounds:
-        now = "the last life, which may finish"
-    return [
-        ("round", f"{min(len(progress.lives), progress.rounds)} of {progress.rounds}"),
-        ("killed", f"{progress.kills}"),
-        ("sent", f"{progress.sent:,}"),
-        ("performed", f"{progress.performed:,}"),
-        ("time", f"{time.monotonic() - began:.0f} s"),
-        ("now", now),
-    ]
 
 
 if __name__ == "__main__":

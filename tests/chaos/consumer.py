@@ -1,55 +1,57 @@
-"""The app that is killed: each message it has performed is a line in the ledger's file. Told what to be by environment.
-
-One `os.write` to a file opened for appending is done or not done, whenever the process is killed; what it wrote is
-the system's, and survives the process.
-"""
+"""The app that is struck: what it performs, and what becomes of its partitions, it writes in the journal."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import logging
 import os
 import time
 
-from karafka import App, Backoff, BatchController, Controller, Message, before_enqueue, topic
-from tests.chaos.ledger import Line, Numbered
+from karafka import App, Backoff, BatchController, Controller, DeadLetter, Message, before_enqueue, topic
+from karafka import events as told
+from karafka.routing import TopicOptions
+from tests.chaos.journal import Journal
+from tests.chaos.members import Consumer
+from tests.chaos.messages import Numbered
 
-LIFE = int(os.environ["CHAOS_LIFE"])
-FAILING = os.environ["CHAOS_FAILING"] == "1"
-LEDGER = os.open(os.environ["CHAOS_LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-
-# Now and then a message takes longer, so that a kill finds it in hand.
-SLOW_EACH, SLOW = 997, 0.3
+ME = Consumer.parse(os.environ["CHAOS"])
+JOURNAL = Journal(ME.journal, ME.life)
+# What takes so long is written down when it begins, too: who waits for it to be in hand can see that.
+LONG = 1.0
 
 
 class UnluckyError(Exception):
-    """One message in a hundred fails the first time."""
+    """The first tries of some messages, and all of poison."""
 
 
-def pause(payload: Numbered, partition: int) -> float:
-    """Seconds that this message takes; not at the same time in all partitions."""
-    return SLOW if (payload.sequence + 249 * partition) % SLOW_EACH == 0 else 0
+def begin(payload: Numbered, message: Message[Numbered]) -> int:
+    """A message is taken up, in the assignment whose number is returned."""
+    term = JOURNAL.terms[message.partition]
+    if payload.takes >= LONG:
+        JOURNAL.write("begun", message.partition, message.offset, payload.sequence, term)
+    return term
 
 
-def meet(message: Message[Numbered]) -> None:
+def meet(payload: Numbered, attempt: int) -> None:
     """Raise for a message that is to fail now."""
-    if FAILING and message.attempt == 1 and message.payload.sequence % 100 == 13:
+    if payload.poison or attempt <= payload.fails:
         raise UnluckyError
 
 
-def write(message: Message[Numbered]) -> None:
-    """The work: a line in the ledger."""
-    line = Line(LIFE, message.partition, message.offset, message.payload.sequence, time.monotonic())
-    os.write(LEDGER, str(line).encode())
+def end(payload: Numbered, message: Message[Numbered], term: int) -> None:
+    """The work: a line in the journal."""
+    JOURNAL.write("performed", message.partition, message.offset, payload.sequence, term)
 
 
 class FastController(Controller[Numbered]):
     """`params` first: parsed ahead, the engine's shortest path."""
 
     def perform(self) -> None:
-        time.sleep(pause(self.params, self.message.partition))
-        meet(self.message)
-        write(self.message)
+        payload = self.params
+        term = begin(payload, self.message)
+        time.sleep(payload.takes)
+        meet(payload, self.message.attempt)
+        end(payload, self.message, term)
 
 
 class HookController(Controller[Numbered]):
@@ -57,20 +59,22 @@ class HookController(Controller[Numbered]):
 
     @before_enqueue
     def look(self) -> None:
-        meet(self.message)
+        meet(self.params, self.message.attempt)
 
     def perform(self) -> None:
-        time.sleep(pause(self.params, self.message.partition))
-        write(self.message)
+        term = begin(self.params, self.message)
+        time.sleep(self.params.takes)
+        end(self.params, self.message, term)
 
 
 class AsyncController(Controller[Numbered]):
     """On the event loop."""
 
     async def perform(self) -> None:
-        await asyncio.sleep(pause(self.params, self.message.partition))
-        meet(self.message)
-        write(self.message)
+        term = begin(self.params, self.message)
+        await asyncio.sleep(self.params.takes)
+        meet(self.params, self.message.attempt)
+        end(self.params, self.message, term)
 
 
 class WholeController(BatchController[Numbered]):
@@ -78,9 +82,55 @@ class WholeController(BatchController[Numbered]):
 
     def perform(self) -> None:
         for message in self.messages:
-            meet(message)
+            meet(message.payload, message.attempt)
+        terms = [begin(message.payload, message) for message in self.messages]
         for message in self.messages:
-            write(message)
+            time.sleep(message.payload.takes)
+        for message, term in zip(self.messages, terms, strict=True):
+            end(message.payload, message, term)
+
+
+class ForgetfulController(FastController):
+    """Not one of those that are tested: it shows that the run sees what is lost."""
+
+    def perform(self) -> None:
+        if self.params.sequence % 100 != 99:
+            super().perform()
+
+
+def assigned(event: told.Assigned) -> None:
+    for (_, partition), start in event.starts.items():
+        JOURNAL.write("assigned", partition, start)
+
+
+def revoked(event: told.Revoked) -> None:
+    for (_, partition), position in event.positions.items():
+        JOURNAL.write("revoked", partition, position)
+
+
+def lost(event: told.Lost) -> None:
+    for _, partition in event.places:
+        JOURNAL.write("lost", partition)
+
+
+def overran(event: told.Overran) -> None:
+    JOURNAL.write("overran", event.partition, event.offset)
+
+
+def committed(event: told.Committed) -> None:
+    for (_, partition), position in event.offsets.items():
+        JOURNAL.write("committed", partition, position)
+
+
+def refused(event: told.CommitFailed) -> None:
+    for _, partition in event.places:
+        JOURNAL.write("refused", partition)
+
+
+def unexpected(record: logging.LogRecord) -> bool:
+    """The log leaves out what this app asks for by the thousand."""
+    said = getattr(record, "karafka", {})
+    return said.get("event") not in {"failed", "retried", "buried"}
 
 
 CONTROLLERS: dict[str, type[Controller[Numbered] | BatchController[Numbered]]] = {
@@ -88,16 +138,28 @@ CONTROLLERS: dict[str, type[Controller[Numbered] | BatchController[Numbered]]] =
     "hook": HookController,
     "async": AsyncController,
     "batch": WholeController,
+    "forgetful": ForgetfulController,
 }
 
+logging.getLogger("karafka").addFilter(unexpected)
 app = App(
-    os.environ["CHAOS_GROUP"],
-    kafka={"bootstrap.servers": os.environ["CHAOS_BOOTSTRAP"], **json.loads(os.environ["CHAOS_KAFKA"])},
-    commit_interval=float(os.environ["CHAOS_COMMIT_INTERVAL"]),
-    retry=Backoff(0.02, 0.2),
+    ME.group,
+    kafka={"bootstrap.servers": ME.bootstrap, **ME.kafka},
+    commit_interval=ME.commit_interval,
+    drain_timeout=ME.drain_timeout,
+    shutdown_timeout=ME.shutdown_timeout,
+    retry=Backoff(0.01, 0.05),
 )
-controller = CONTROLLERS[os.environ["CHAOS_VARIANT"]]
+app.events.on(told.Assigned, assigned)
+app.events.on(told.Revoked, revoked)
+app.events.on(told.Lost, lost)
+app.events.on(told.Overran, overran)
+app.events.on(told.Committed, committed)
+app.events.on(told.CommitFailed, refused)
+controller = CONTROLLERS[ME.variant]
+options: TopicOptions = {}
+if ME.grave:
+    options["dead_letter"] = DeadLetter(ME.grave)
 if issubclass(controller, BatchController):
-    app.routes.draw(topic(os.environ["CHAOS_TOPIC"], controller, max_wait=0.05))
-else:
-    app.routes.draw(topic(os.environ["CHAOS_TOPIC"], controller))
+    options["max_wait"] = 0.05
+app.routes.draw(topic(ME.topic, controller, **options))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from karafka.devbroker import Kafka
-from tests.chaos.ledger import Tail
-from tests.chaos.rounds import PARTITIONS
+from tests.chaos.feeder import PARTITIONS
+from tests.chaos.journal import Tail
 from tests.process.servers import Scene, Server, serve
 from tests.process.test_rebalance import SESSIONS, Flow
 

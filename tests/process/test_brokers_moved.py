@@ -10,7 +10,7 @@ import pytest
 
 from karafka.devbroker import ports
 from tests.brokers import until
-from tests.chaos.rounds import PARTITIONS
+from tests.chaos.feeder import PARTITIONS
 from tests.cluster import Cluster
 from tests.process.servers import Server
 from tests.process.test_rebalance import SESSIONS, Flow

@@ -8,7 +8,7 @@ from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 
 from tests.brokers import Running
-from tests.chaos.rounds import PARTITIONS
+from tests.chaos.feeder import PARTITIONS
 from tests.process.servers import Scene, committed, ends, serve
 from tests.process.test_rebalance import SESSIONS, Flow
 

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.brokers import Running, new_group, new_topic
-from tests.chaos.ledger import Life, Tail, Verdict, judge
-from tests.chaos.rounds import PARTITIONS, Consumer, Feeder
+from tests.chaos.feeder import PARTITIONS, Feeder
+from tests.chaos.journal import Tail
+from tests.chaos.ledger import Bounds, Life, Strike, Verdict, judge
+from tests.chaos.members import Consumer
 from tests.process.servers import DEADLINE, Server, committed, ends
 
 SESSIONS = {"session.timeout.ms": 3000, "heartbeat.interval.ms": 500}
-PROTOCOLS: Mapping[str, Mapping[str, object]] = {
+PROTOCOLS: Mapping[str, Mapping[str, str | int]] = {
     "eager": SESSIONS,
     "cooperative": {**SESSIONS, "partition.assignment.strategy": "cooperative-sticky"},
     "kip848": {"group.protocol": "consumer"},
@@ -25,12 +27,13 @@ PROTOCOLS: Mapping[str, Mapping[str, object]] = {
 class Flow:
     """Messages that flow to all partitions of a topic, and the ledger of what servers make of them."""
 
-    def __init__(self, bootstrap: str, folder: Path, kafka: Mapping[str, object], rate: int = 1_000) -> None:
+    def __init__(self, bootstrap: str, folder: Path, kafka: Mapping[str, str | int], rate: int = 1_000) -> None:
         self.bootstrap, self.kafka = bootstrap, kafka
         self.topic, self.group = new_topic(bootstrap, PARTITIONS), new_group()
         self.ledger = folder / "ledger"
         self.tail = Tail(self.ledger)
         self.lives: list[Life] = []
+        self.strikes: list[Strike] = []
         self.feeder = Feeder(bootstrap, self.topic, rate)
 
     def consumer(self, life: int, variant: str) -> Consumer:
@@ -38,7 +41,7 @@ class Flow:
             bootstrap=self.bootstrap,
             topic=self.topic,
             group=self.group,
-            ledger=self.ledger,
+            journal=str(self.ledger),
             life=life,
             kafka=self.kafka,
             variant=variant,
@@ -64,7 +67,9 @@ class Flow:
         print(f"{len(self.tail.lines)} performed of {sum(map(len, sent.values()))} sent")
 
     def ended(self, life: int, *, clean: bool) -> None:
-        self.lives.append(Life(life, "", time.monotonic(), clean))
+        self.lives.append(Life(life, "", time.time(), clean))
+        if not clean:
+            self.strikes.append(Strike("kill9", "life", time.time(), time.time(), life))
 
     def verdict(self, server: Server) -> Verdict:
         """Stop the flow, let `server`, life 0, finish it and stop it."""
@@ -75,11 +80,12 @@ class Flow:
         self.tail.read()
         return judge(
             sent=sent,
-            lines=self.tail.lines,
+            entries=self.tail.entries,
+            strikes=self.strikes,
             lives=self.lives,
             committed=dict(enumerate(committed(self.bootstrap, self.group, self.topic, PARTITIONS))),
             ends=dict(enumerate(ends(self.bootstrap, self.topic, PARTITIONS))),
-            commit_interval=1.0,
+            bounds=Bounds(),
         )
 
 
