@@ -128,6 +128,12 @@ class Consumer(Protocol):
     def commit(self, offsets: Mapping[Place, Kept]) -> None:
         """Ask the broker to remember; returns at once, the `Answer` is among later news. Raises `BrokerError`."""
 
+    def reaches(self, topic: str, timeout: float) -> bool:
+        """Whether this client itself gets an answer about `topic`. Any thread, unlike the rest."""
+
+    def abandon(self) -> None:
+        """Nothing it has to say counts any more; `close` may then be called on any thread."""
+
     def close(self) -> None:
         """Leave the group: revocations run inside. May wait for the broker."""
 

@@ -222,6 +222,16 @@ class ConfluentConsumer:
         slipped, self._slipped = self._slipped, False
         return slipped
 
+    def reaches(self, topic: str, timeout: float) -> bool:
+        try:
+            self._client.list_topics(topic, timeout)
+        except KafkaException:
+            return False
+        return True
+
+    def abandon(self) -> None:
+        self._rebalance = _NOBODY
+
     def close(self) -> None:
         # Unsubscribed first: a cooperative member that owns nothing leaves the group only so. Otherwise the others wait
         # for its session's time-out (measured: 42 to 48 s).
@@ -387,6 +397,20 @@ class ConfluentConsumer:
             except KeyError:
                 by_place[where] = [message]
         return [(_place_of(records[0]), records) for records in by_place.values()]
+
+
+class _Nobody:
+    """Takes part in nothing: for a client that was given up."""
+
+    def assigned(self, places: Sequence[Place]) -> Mapping[Place, int]:  # noqa: ARG002 - the port's signature
+        raise BrokerError("the client was given up", retriable=False)
+
+    def revoked(self, places: Sequence[Place]) -> None: ...
+
+    def lost(self, places: Sequence[Place]) -> None: ...
+
+
+_NOBODY = _Nobody()
 
 
 class ConfluentTopics:

@@ -409,6 +409,13 @@ class ClusterRefused(ErrorOccurred):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClientReplaced(ErrorOccurred):
+    """The client had lost the cluster for good, while another found it: what it held is lost, and read anew."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClientRecovered(Event):
     """After trouble the cluster answers again."""
 

@@ -36,7 +36,7 @@ from karafka.policy import Policy
 from karafka.setbacks import Interred, Setbacks, Work
 from karafka.starts import TIMEOUT, Begin, beyond, resolve
 from karafka.troubles import Troubles
-from karafka.watch import Ids, Names, Seen, TopicsRead
+from karafka.watch import Deaf, Ids, Names, Seen, TopicsRead
 
 T = TypeVar("T")
 
@@ -192,6 +192,12 @@ class Listener:
 
     def open(self) -> None:
         """Make the client and subscribe; topics that are wanted by a pattern follow when they are known."""
+        self._hooks = Hooks(self.group, self._events, work=self._work, put=self._inbox.put, ended=self._ended)
+        self._connect()
+        self._topics.open(self._client, self)
+
+    def _connect(self) -> None:
+        """A new client, and what keeps its accounts."""
         now = self._clock.monotonic()
         self._client = self._make_client()
         self._commits = Commits(self._client, self._events, self.group, self._bounds.commit_interval, now)
@@ -206,9 +212,18 @@ class Listener:
             put=self._inbox.put,
             ended=self._ended,
         )
-        self._hooks = Hooks(self.group, self._events, work=self._work, put=self._inbox.put, ended=self._ended)
-        self._topics.open(self._client, self)
-        self._join_by = now + JOIN_TIMEOUT
+        self._joined, self._join_by = False, now + JOIN_TIMEOUT
+
+    def _replace(self) -> None:
+        """The client is of no more use, though the cluster is there: another takes its place."""
+        said = "the client finds the cluster no more, though it is there: another takes its place"
+        self._lose(list(self._partitions), said)
+        self._events.tell(told.ClientReplaced(group=self.group, error=said))
+        old = self._client
+        old.abandon()
+        Thread(target=_leave, args=(old,), name=f"karafka-leaving-{self.group}", daemon=True).start()
+        self._connect()
+        self._topics.reopen(self._client, self)
 
     def step(self) -> None:
         """One turn. It waits for what can happen: for outcomes while work is out, for the broker when none is."""
@@ -368,6 +383,8 @@ class Listener:
                     self._topics.know(topics, self._client, self)
                 case Ids(found):
                     self._identify(found)
+                case Deaf():
+                    self._replace()
                 case _:
                     assert_never(one)
 
@@ -409,7 +426,7 @@ class Listener:
                 case Interred():
                     self._setbacks.settle(one)
                     self._changed[one.partition] = None
-                case Names() | Ids():
+                case Names() | Ids() | Deaf():
                     # Not now: this may be inside a revocation, where nothing may be subscribed to.
                     self._seen.append(one)
                 case Marked() | CommitWanted() | PauseWanted() | SeekWanted():
@@ -780,7 +797,7 @@ class Listener:
             self._turn_closing(PATIENCE)
         self._commits.give_up()
         self.pulse = float("inf")
-        leaving = Thread(target=self._leave, name=f"karafka-leaving-{self.group}", daemon=True)
+        leaving = Thread(target=_leave, args=(self._client,), name=f"karafka-leaving-{self.group}", daemon=True)
         leaving.start()
         leaving.join(CLOSE_TIMEOUT)
 
@@ -806,10 +823,11 @@ class Listener:
             ),
         )
 
-    def _leave(self) -> None:
-        # With the broker away there is nobody to take leave of: the session's time-out tells the group.
-        with suppress(BrokerError):
-            self._client.close()
+
+def _leave(client: Consumer) -> None:
+    # With the broker away there is nobody to take leave of: the session's time-out tells the group.
+    with suppress(BrokerError):
+        client.close()
 
 
 def _no_lane() -> Lane:

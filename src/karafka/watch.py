@@ -22,6 +22,8 @@ INTERVAL = 2.0
 IDS_INTERVAL = 5.0
 # For how many turns a cluster that does not tell ids is not asked for them: librdkafka's own has none.
 IDLESS = 10
+# How often in a row the listener's client gets no answer, where another one does, before it is given up.
+UNHEARD = 2
 ANSWER_TIMEOUT = 5.0
 
 
@@ -39,7 +41,12 @@ class Ids:
     found: Identities
 
 
-Seen: TypeAlias = Names | Ids
+@dataclass(frozen=True, slots=True)
+class Deaf:
+    """The listener's client gets no answers any more, where another one does."""
+
+
+Seen: TypeAlias = Names | Ids | Deaf
 
 
 class TopicWatch:
@@ -63,11 +70,13 @@ class TopicWatch:
     def _run(self) -> None:
         topics: Topics | None = None
         pause = 0.0
+        # A client that gets no answer is not asked twice: it may be its own fault.
         while not self._stopped.wait(pause):
             try:
                 topics = topics or self._topics()
                 pause = self._ask(topics)
             except BrokerError:
+                topics = None
                 pause = INTERVAL  # the listener's own client tells of a broker that is away
 
 
@@ -100,6 +109,8 @@ class TopicsRead:
         self._looking = True
         # Whether ids are told; for how many turns they are not asked for.
         self._identified = False
+        self._client: Consumer | None = None
+        self._unheard = 0
         self._without_ids = 0
         self._watch = TopicWatch(topics, self._ask, group)
 
@@ -108,6 +119,11 @@ class TopicsRead:
         if self._named:
             self._subscribe(client, rebalance, self._named)
         self._watch.start()
+
+    def reopen(self, client: Consumer, rebalance: Rebalance) -> None:
+        """Another client takes part."""
+        if self._subscribed:
+            self._subscribe(client, rebalance, self._subscribed)
 
     def close(self) -> None:
         self._watch.stop()
@@ -151,6 +167,7 @@ class TopicsRead:
 
     def _subscribe(self, client: Consumer, rebalance: Rebalance, topics: tuple[str, ...]) -> None:
         self._subscribed = topics
+        self._client = client
         client.subscribe(topics, rebalance)
 
     def _ask(self, topics: Topics) -> float:
@@ -164,8 +181,27 @@ class TopicsRead:
                 self._seen(Ids(topics.ids(asked, ANSWER_TIMEOUT)))
                 told = True
             except BrokerError:
+                if self._identified:
+                    raise
                 self._without_ids = IDLESS
         self._without_ids = max(0, self._without_ids - 1)
         if self._wanted is not None or (looking and not told):
             self._seen(Names(topics.names(ANSWER_TIMEOUT)))
+        if told and self._listens_in_vain():
+            looking = True
         return INTERVAL if looking else IDS_INTERVAL
+
+    def _listens_in_vain(self) -> bool:
+        """Whether the listener's client got no answer just now, though this thread's did; twice in a row it is told.
+
+        librdkafka can lose its last broker and never look for another, without a word (its issue 5301).
+        """
+        client, subscribed = self._client, self._subscribed
+        if client is None or not subscribed or client.reaches(subscribed[0], ANSWER_TIMEOUT):
+            self._unheard = 0
+            return False
+        self._unheard += 1
+        if self._unheard >= UNHEARD:
+            self._unheard = 0
+            self._seen(Deaf())
+        return True

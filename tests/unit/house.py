@@ -158,6 +158,8 @@ class Broker:
         #: Whether a commit is answered by itself; else by `answer`.
         self.answering = True
         self.cut_short = False
+        #: Whether it gets no answers any more; whether it was given up.
+        self.deaf = self.abandoned = False
         self.refused = False
         #: Raised by the next questions and commits, one each.
         self.refusals: deque[BrokerError] = deque()
@@ -266,6 +268,13 @@ class Broker:
         self.metadata.update({place: kept.metadata for place, kept in offsets.items()})
         if self.answering:
             self.answer(plain)
+
+    def reaches(self, topic: str, timeout: float) -> bool:
+        return not self.deaf
+
+    def abandon(self) -> None:
+        self.abandoned = True
+        self.positions.clear()
 
     def close(self) -> None:
         if self.positions and self._rebalance is not None:
@@ -453,11 +462,12 @@ class Inbox(SimpleQueue[Any]):
 class AtOnce:
     """A `Thread` that does its work where it is started."""
 
-    def __init__(self, target: Callable[[], object], name: str, *, daemon: bool) -> None:
+    def __init__(self, target: Callable[..., object], name: str, *, daemon: bool, args: tuple[Any, ...] = ()) -> None:
         self._target = target
+        self._args = args
 
     def start(self) -> None:
-        self._target()
+        self._target(*self._args)
 
     def join(self, timeout: float | None = None) -> None: ...
 

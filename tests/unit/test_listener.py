@@ -12,6 +12,7 @@ from karafka.errors import BrokerError, ParseError
 from karafka.jobs import Lane
 from karafka.messages import Place
 from karafka.policy import MIB, AskedRetry, Backoff, Bury, DeadLetter, Policy, Retry, Skip
+from karafka.watch import Deaf
 from tests.unit.conftest import Build
 from tests.unit.house import House, Letter
 
@@ -818,6 +819,32 @@ class TestTopics:
         house.turn()
 
         assert house.broker.subscribed == [("logs.a",)]
+
+
+class TestReplacing:
+    """A client that has lost the cluster for good is given up for another."""
+
+    def test_another_client_takes_its_place_and_all_is_read_anew(self, house: House) -> None:
+        """What it held is lost: nothing of it is committed, and what runs counts for nothing."""
+        house.block(partition=0)
+        house.send("orders", count=5)
+        house.turn(2)
+        worker = house.begin()
+        worker.step(3)
+
+        house.listener._inbox.put(Deaf())
+        house.turn()
+        assert house.broker.abandoned
+        assert house.broker.closed
+        assert house.broker.subscribed == [("orders",), ("orders",)]
+        assert house.heard(told.ClientReplaced)
+        worker.end()
+        house.free(partition=0)
+        house.assign("orders", 0)
+        house.turn(60)
+
+        assert house.offsets(0) == [0, 1, 2, 3, 4]
+        assert house.committed == {("orders", 0): 5}
 
 
 class TestClosing:

@@ -75,6 +75,7 @@ SAYINGS: Mapping[type[Event], tuple[int, str]] = {
     told.Paused: (logging.DEBUG, "{group}: {topic}/{partition} paused with {count} messages, {size} bytes in hand"),
     told.Resumed: (logging.DEBUG, "{group}: {topic}/{partition} resumed"),
     told.ClientTroubled: (logging.WARNING, "{error} ({code})"),
+    told.ClientReplaced: (logging.ERROR, "{group}: {error}"),
     told.ClusterRefused: (logging.CRITICAL, "{error} ({code})"),
     told.ClientRecovered: (logging.INFO, "the cluster answers again after {waited:.1f} s"),
 }
