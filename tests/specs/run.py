@@ -49,6 +49,9 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 Where: TypeAlias = tuple[str, str, int]
 
+# Each rebalance takes all partitions away and gives them anew; members hear of it soon.
+EAGER: Mapping[str, str | int] = {"partition.assignment.strategy": "range", "heartbeat.interval.ms": 200}
+
 # Notified by everything that specs wait for: events, finished runs, notes.
 CHANGED = Condition()
 WATCHES: list[Watch] = []
@@ -452,18 +455,21 @@ class Stage:
 
     @contextmanager
     def member(self, group: str, topic: str, **kafka: str | int) -> Iterator[Consumer]:
-        """Another member of `group`, by a bare client: it has its share of `topic`, performs and commits nothing."""
+        """Another member of `group`, by a bare client: it has its share of `topic`, performs and commits nothing.
+
+        Under the eager protocol, as `kafka=EAGER` has it for the app: a group speaks one.
+        """
         shares: list[list[TopicPartition]] = []
 
         def assigned(_consumer: Consumer, share: list[TopicPartition]) -> None:
             shares.append(share)
 
         settings = {name.replace("_", "."): value for name, value in kafka.items()}
-        settings |= {"bootstrap.servers": self.bootstrap, "group.id": group, "enable.auto.commit": False}
+        settings |= {"bootstrap.servers": self.bootstrap, "group.id": group, "enable.auto.commit": False, **EAGER}
         member = Consumer(settings)
         try:
             member.subscribe([topic], on_assign=assigned)
-            until_true(lambda: member.poll(0.1) is not None or any(shares), 60)
+            until_true(lambda: any((member.poll(0.1), *shares)[1:]), 60)
             yield member
         finally:
             member.close()

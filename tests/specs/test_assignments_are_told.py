@@ -11,7 +11,7 @@ import pytest
 from karafka import Assignment, Backoff, BatchController, Controller, Message, group, topic
 from karafka.events import Assigned, ErrorOccurred, Failed
 from tests.brokers import new_group
-from tests.specs.run import Notes, Stage, running, until
+from tests.specs.run import EAGER, Notes, Stage, running, until
 
 # What controllers heard and did, by topic: (what, partition, offset).
 TOLD: dict[str, Notes[tuple[str, int, int]]] = defaultdict(Notes)
@@ -102,8 +102,7 @@ def test_ten_that_come_and_go_are_heard_by_their_group_alone(stage: Stage) -> No
 
         def perform(self) -> None: ...
 
-    quick = {"heartbeat.interval.ms": 200}
-    app.routes.draw(*(group(one, topic(name, Keep), kafka=quick) for one in (shaken, still)))
+    app.routes.draw(*(group(one, topic(name, Keep), kafka=EAGER) for one in (shaken, still)))
 
     def heard(one: str, partition: int) -> list[str]:
         return [what for who, what, place in told if (who, place) == (one, partition)]
@@ -172,7 +171,7 @@ def test_a_slow_preparation_holds_up_no_other_partition(stage: Stage) -> None:
 
 def test_what_is_collected_can_be_finished_when_a_partition_goes(stage: Stage) -> None:
     """Kept over many messages and not marked: `on_revoked` and `on_shutdown` may still mark it, and it is committed."""
-    app, name = stage.app(kafka={"heartbeat.interval.ms": 200}, commit_interval=3_600.0), stage.topic(2)
+    app, name = stage.app(kafka=EAGER, commit_interval=3_600.0), stage.topic(2)
     group = app.config.client_id
     marked: Notes[tuple[str, int, bool]] = Notes()
     last: dict[int, Message[int]] = {}
@@ -251,7 +250,7 @@ def test_a_stop_is_told_whatever_the_partition_does(stage: Stage, when: str) -> 
 
 def test_of_an_assignment_that_has_ended_nothing_can_be_finished(stage: Stage) -> None:
     """The next one is another, though the partition is the same."""
-    app, name = stage.app(kafka={"heartbeat.interval.ms": 200}), stage.topic(2)
+    app, name = stage.app(kafka=EAGER), stage.topic(2)
     assignments: Notes[Assignment] = Notes()
     last: dict[int, Message[int]] = {}
     for partition in (0, 1):

@@ -10,10 +10,10 @@ import pytest
 from karafka import App, Backoff, Controller, group, topic
 from karafka.events import Assigned, Committed, Failed, Revoked
 from tests.brokers import new_group
-from tests.specs.run import Notes, Stage, running, until
+from tests.specs.run import EAGER, Notes, Stage, running, until
 
 # Members that hear of a rebalance soon.
-QUICK: Mapping[str, str | int] = {"heartbeat.interval.ms": 200, "session.timeout.ms": 10_000}
+QUICK: Mapping[str, str | int] = {**EAGER, "session.timeout.ms": 10_000}
 
 
 def test_ten_members_come_and_go(stage: Stage) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from karafka import Backoff, BatchController, Controller
 from karafka.events import Assigned, Committed, Failed
-from tests.specs.run import Notes, Stage, running, until
+from tests.specs.run import EAGER, Notes, Stage, running, until
 
 
 @pytest.mark.parametrize("batch", [False, True], ids=["message", "batch"])
@@ -116,7 +116,7 @@ def test_a_pause_holds_up_no_stop(stage: Stage) -> None:
 
 def test_a_pause_ends_with_its_assignment(stage: Stage) -> None:
     """Who has the partition next goes on at once, this member too."""
-    app, topic = stage.app(kafka={"heartbeat.interval.ms": 200}), stage.topic(2)
+    app, topic = stage.app(kafka=EAGER), stage.topic(2)
     seen: Notes[tuple[int, int]] = Notes()
     for partition in (0, 1):
         stage.send(topic, ["0", "1"], partition=partition)
