@@ -22,6 +22,9 @@ TIMEOUT = 10.0
 COUNT = 10_000
 # How long to wait at most between commits that are refused.
 PATIENCE = 5.0
+# While members are shared out anew each commit is refused; so many in a row (about 3 s) are worth telling.
+REBALANCING = frozenset({"ILLEGAL_GENERATION", "REBALANCE_IN_PROGRESS"})
+LASTING = 5
 # How often partitions that are done are looked at for markers of transactions that came behind.
 MARKERS = 5.0
 # With nothing left to do it need not wait for its interval, only not follow at each message's heel.
@@ -198,8 +201,9 @@ class Commits:
         if refused and not kept:
             self._refusals += 1
         for code, places in refused.items():
-            # Again and again for the same reason: said once, until one is kept.
-            if self._refusals <= 1 or code != self._code:
+            # Again and again for the same reason: said once, until one is kept; of a rebalance only if it does not end.
+            first = self._refusals <= 1 or code != self._code
+            if self._refusals == LASTING if code in REBALANCING else first:
                 self._tell_failed(tuple(places), f"a commit was refused: {code}")
             self._code = code
 

