@@ -13,7 +13,7 @@ from karafka.client import Answer, Consumer, Kept
 from karafka.errors import BrokerError
 from karafka.events import CommitFailed, Committed, Events
 from karafka.messages import Place
-from karafka.metadata import encode
+from karafka.metadata import Memo, encode
 from karafka.partition import Partition, State
 
 # A commit that is not answered by then is given up, and said so.
@@ -42,7 +42,7 @@ class Commits:
         self._last = now
         self._finished = 0
         self._wanted: dict[Partition, None] = {}
-        self._flight: dict[Place, tuple[Partition, int]] = {}
+        self._flight: dict[Place, tuple[Partition, int, Memo]] = {}
         self._flown_at = now
         self._landed_at = float("-inf")
         # Committed, with nothing in hand: markers may still come.
@@ -69,6 +69,11 @@ class Commits:
         self.want(partition)
         self._urgent = True
 
+    def note(self, partition: Partition) -> None:
+        """What is to be kept beside the offset of `partition` has changed, and work waits for it."""
+        self.want(partition)
+        self._urgent = True
+
     def refuse(self, partition: Partition) -> None:
         """`partition` is going: whoever waits for a commit of it is told so at once."""
         for _, _, answer in (one for one in self._asked if one[0] is partition):
@@ -85,7 +90,7 @@ class Commits:
         self.refuse(partition)
         self._wanted.pop(partition, None)
         self._done.pop(partition, None)
-        if self._flight.get(partition.place, (None, 0))[0] is partition:
+        if self._flight.get(partition.place, (None, 0, None))[0] is partition:
             del self._flight[partition.place]
 
     @property
@@ -117,7 +122,7 @@ class Commits:
         """
         if self._flight and now - self._flown_at > TIMEOUT:
             places = tuple(self._flight)
-            for partition, _ in self._flight.values():
+            for partition, _, _ in self._flight.values():
                 self._wanted[partition] = None
             self._flight.clear()
             self._tell_failed(places, f"a commit was not answered within {TIMEOUT:g} s")
@@ -148,17 +153,17 @@ class Commits:
         asked = [partition for partition in dict.fromkeys(partitions) if partition.state is not State.REVOKED]
         for partition in asked:
             self._wanted.pop(partition, None)
-        flight = {one.place: (one, position) for one in asked if (position := one.committable) is not None}
+        flight = {one.place: (one, at, one.memo) for one in asked if (at := one.committable) is not None}
         if not flight:
             return
         self._flown_at = now
-        offsets = {place: Kept(position, encode(one.memo)) for place, (one, position) in flight.items()}
+        offsets = {place: Kept(position, encode(memo)) for place, (_, position, memo) in flight.items()}
         alone, self._alone = self._alone, False
         try:
             for asked_for in [{place: kept} for place, kept in offsets.items()] if alone else [offsets]:
                 self._client.commit(asked_for)
         except BrokerError as error:
-            self._wanted |= {partition: None for partition, _ in flight.values()}
+            self._wanted |= {partition: None for partition, _, _ in flight.values()}
             self._tell_failed(tuple(flight), str(error))
         else:
             self._flight |= flight
@@ -182,7 +187,7 @@ class Commits:
         kept: dict[tuple[str, int], int] = {}
         refused: dict[str, list[Place]] = {}
         for place, offset in answer.offsets.items():
-            partition, position = self._flight.get(place, (None, offset))
+            partition, position, memo = self._flight.get(place, (None, offset, None))
             if partition is None or position != offset:
                 continue  # given up, or to a commit before the one that flies: that one's answer is to come
             del self._flight[place]
@@ -191,6 +196,8 @@ class Commits:
                 refused.setdefault(answer.errors[place], []).append(place)
             else:
                 partition.offsets.committed = position
+                if partition.suspicion is not None:
+                    partition.suspicion.noted = memo
                 self._done[partition] = None
                 kept[place] = position
         if kept:

@@ -27,6 +27,10 @@ class MessageError(Error):
     """One message: what becomes of it is the route's policy."""
 
 
+class CrashError(MessageError):
+    """A message that was in hand each time a process died: it is buried unperformed. Never raised."""
+
+
 class ParseError(MessageError):
     """A payload that its parser refused, or that is not of the controller's type. Trying again cannot help."""
 

@@ -143,6 +143,16 @@ class HookFailed(ErrorOccurred):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Suspected(ErrorOccurred):
+    """So many owners of a partition ended in a row without a word: its messages go one by one (`crashes=True`)."""
+
+    group: str
+    topic: str
+    partition: int
+    crashes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotRouted(ErrorOccurred):
     """A partition was assigned whose topic has no route here: it is held. Do all members run the same routes?"""
 

@@ -33,6 +33,7 @@ from karafka.messages import Place, Record
 from karafka.metadata import Memo
 from karafka.partition import RUN_TIME, Partition, State, measure
 from karafka.policy import Policy
+from karafka.quarantine import Quarantine, Token
 from karafka.setbacks import Interred, Setbacks, Work
 from karafka.starts import TIMEOUT, Begin, beyond, resolve
 from karafka.troubles import Troubles
@@ -89,6 +90,7 @@ class Listener:
         names: Callable[[], Topics],
         events: Events,
         troubles: Troubles,
+        token: Token,
         clock: Clock,
         bounds: Bounds,
         ended: Callable[[int, str], None],
@@ -98,6 +100,7 @@ class Listener:
         self._make_client = client
         self._events = events
         self._troubles = troubles
+        self._token = token
         self._clock = clock
         self._bounds = bounds
         self._ended = ended
@@ -109,6 +112,7 @@ class Listener:
         self._commits: Commits
         self._flow: Flow
         self._setbacks: Setbacks
+        self._quarantine: Quarantine
         self._hooks: Hooks
         self._partitions: dict[Place, Partition] = {}
         # Sets, as dicts that keep their order. Changed this turn: may give out jobs, or need pausing. Busy: has jobs
@@ -211,6 +215,9 @@ class Listener:
             wake_at=self._wake_at,
             put=self._inbox.put,
             ended=self._ended,
+        )
+        self._quarantine = Quarantine(
+            self.group, self._events, self._token, self._commits, self._setbacks, self._wake_at
         )
         self._joined, self._join_by = False, now + JOIN_TIMEOUT
 
@@ -317,6 +324,7 @@ class Listener:
             match one:
                 case Answer():
                     self._commits.answered(one)
+                    self._noted(one)
                     if self._troubles.any and len(one.errors) < len(one.offsets):
                         self._troubles.works(self.group, member=True)
                     for place, code in one.errors.items():
@@ -326,6 +334,13 @@ class Listener:
                     self._trouble(one)
                 case _:
                     assert_never(one)
+
+    def _noted(self, answer: Answer) -> None:
+        """Work may wait for what was kept beside an offset."""
+        for place in answer.offsets:
+            partition = self._partitions.get(place)
+            if partition is not None and partition.suspicion is not None:
+                self._changed[partition] = None
 
     def _trouble(self, one: Trouble) -> None:
         match one.effect:
@@ -445,6 +460,8 @@ class Listener:
             return
         setback = partition.settle(outcome)
         self._mark(partition)
+        if partition.suspicion is not None:
+            self._quarantine.settled(partition)
         if finished := outcome.job.run.finished:
             self._commits.want(partition, finished)
             if self._events.wants(told.Performed):
@@ -544,7 +561,7 @@ class Listener:
                 # Not now: this may be inside a revocation.
                 self._elsewhere[partition] = None
                 continue
-            while (job := partition.take(now)) is not None:
+            while self._quarantine.lets(partition, now) and (job := partition.take(now)) is not None:
                 self._busy[partition] = None
                 if job.run.attempt > 1:
                     self._tell_retried(partition, job.run.records[0], job.run.attempt)
@@ -609,6 +626,7 @@ class Listener:
         for partition in mine:
             partition.assignment.close()
             self._go_elsewhere(partition)
+            self._quarantine.close(partition)
         self._commits.send(mine, self._clock.monotonic())
         positions: dict[tuple[str, int], int] = {one.place: one.in_progress for one in mine}
         for partition in mine:
@@ -622,6 +640,7 @@ class Listener:
     def _lose(self, places: Iterable[Place], reason: str) -> None:
         gone = [self._partitions[place] for place in places if place in self._partitions]
         for partition in gone:
+            self._quarantine.lose(partition)
             self._forget(partition)
         if gone:
             self._events.tell(told.Lost(group=self.group, places=tuple(one.place for one in gone), error=reason))
@@ -672,6 +691,7 @@ class Listener:
         if partition.committable is not None:
             self._commits.want(partition)
         self._hooks.expect(partition)
+        self._quarantine.begin(partition)
         self._changed[partition] = None
 
     def _forget(self, partition: Partition) -> None:
@@ -685,6 +705,7 @@ class Listener:
         self._changed.pop(partition, None)
         self._elsewhere.pop(partition, None)
         self._setbacks.forget(partition)
+        self._quarantine.settled(partition)
 
     def _made(self, place: Place, begin: Begin) -> Partition:
         work, assignment = self._work(place.topic), self._assignment(place, begin.offset)
@@ -789,6 +810,7 @@ class Listener:
             self._turn_closing(0.0)
         for partition in mine:
             self._go_elsewhere(partition)
+            self._quarantine.close(partition)
         self.unfinished = self._left(mine)
         self._commits.send(list(self._partitions.values()), self._clock.monotonic())
         by = self._clock.monotonic() + LAST_COMMIT

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from karafka.assignment import Assignment
@@ -42,6 +42,24 @@ class State(IntEnum):
     REVOKED = 4
 
 
+# After so many ends in a row that nobody could tell of a partition is suspect.
+SUSPECT = 2
+
+
+@dataclass(slots=True)
+class Suspicion:
+    """Where crashes are counted, see `quarantine`.
+
+    `noted` is the memo that the broker has confirmed, `named` the message that it names for this process; beyond
+    `clear_at` nothing can have been in hand when the others died.
+    """
+
+    after: int
+    clear_at: int
+    noted: Memo | None = None
+    named: int = -1
+
+
 @dataclass(frozen=True, slots=True)
 class Setback:
     """A message that failed in its `attempt`-th try; `alone` if no other could be to blame, `over` if it is finished
@@ -69,6 +87,10 @@ class Buffer:
         self._lists.append(records)
         self.count += len(records)
         self.size += size
+
+    @property
+    def first(self) -> Record | None:
+        return self._lists[0][0] if self._lists else None
 
     def put_back(self, records: list[Record], size: int) -> None:
         self._lists.appendleft(records)
@@ -123,6 +145,7 @@ class Partition:
         self.assignment = assignment
         #: What is committed beside its offset.
         self.memo = memo or Memo()
+        self.suspicion: Suspicion | None = None
         self.offsets = Offsets(base, committed)
         #: The next offset to be received: lower ones are repetitions and dropped.
         self.received = base
@@ -258,7 +281,7 @@ class Partition:
                 return max(gathered, self.rests_until)
 
     def _run_length(self) -> int:
-        limit = self.policy.max_messages
+        limit = 1 if self.suspect else self.policy.max_messages
         if self._limit is not None:
             return min(limit, self._limit)
         if self.policy.batch:
@@ -314,6 +337,8 @@ class Partition:
             self.offsets.finish(position)
         if position > self._tried[0]:
             self._tried, self._limit = (-1, 0), None
+        if self.suspicion is not None and position >= self.suspicion.clear_at and self.memo.crashes:
+            self.memo = replace(self.memo, crashes=0, named=-1, times=0)
 
     def _come_back(self, records: list[Record]) -> None:
         """`records` go back to the front, before those of the jobs behind them, which are withdrawn."""
@@ -471,7 +496,13 @@ class Partition:
     def committable(self) -> int | None:
         """The offset to commit now, or None: nothing new is finished."""
         position = self.in_progress
-        return None if position == self.offsets.committed else position
+        news = self.suspicion is not None and self.suspicion.noted != self.memo
+        return position if news or position != self.offsets.committed else None
+
+    @property
+    def suspect(self) -> bool:
+        """Whether its messages go one by one, each named before."""
+        return self.suspicion is not None and self.memo.crashes >= SUSPECT
 
     @property
     def in_progress(self) -> int:

@@ -29,6 +29,7 @@ from karafka.listener import Bounds, Listener
 from karafka.notify import notify
 from karafka.pool import ThreadPool
 from karafka.producer import Producer
+from karafka.quarantine import Token
 from karafka.routing import Route, Subscription
 from karafka.setbacks import Burier, Work
 from karafka.stacks import all_stacks, stacks_of
@@ -92,6 +93,7 @@ class Server:
         self._listeners: list[Listener] = []
         self._producers: list[Producer] = []
         self._watchdog: Watchdog | None = None
+        self._token = Token()
         self._troubles: dict[tuple[tuple[str, str], ...], Troubles] = {}
         # What should happen, told by signals and listeners to whoever waits in `run`.
         self._wishes: SimpleQueue[Wish] = SimpleQueue()
@@ -330,6 +332,7 @@ class Server:
             names=lambda: ConfluentTopics(kafka),
             events=self.app.events,
             troubles=self._troubles_of(kafka),
+            token=self._token,
             clock=self._clock,
             bounds=Bounds(
                 commit_interval=config.commit_interval,

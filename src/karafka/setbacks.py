@@ -117,7 +117,7 @@ class Setbacks:
                 partition.split()
                 self._back_off(partition, now + after)
             case Bury():
-                self._bury(partition, setback)
+                self.bury(partition, setback)
             case Skip():
                 partition.skip()
                 self._commits.want(partition, 1)
@@ -147,7 +147,8 @@ class Setbacks:
         self._events.tell(told.StrategyFailed(**self._where(partition), offset=offset, error=said))
         return Retry((policy.retry or Backoff()).delay(attempt, chance))
 
-    def _bury(self, partition: Partition, setback: Setback, tries: int = 1) -> None:
+    def bury(self, partition: Partition, setback: Setback, tries: int = 1) -> None:
+        """Send the first message in hand to the dead letter topic; its partition waits."""
         work, grave = self._work(partition.place.topic), partition.policy.dead_letter
         assert work is not None  # noqa: S101 - only routed partitions are judged,
         assert grave is not None  # noqa: S101 - and only those with a dead letter buried
@@ -163,7 +164,7 @@ class Setbacks:
     def bury_again(self, partition: Partition) -> None:
         """The time has come to send its dead letter again; `perform` has had its tries."""
         setback, tries = self._unburied.pop(partition)
-        self._bury(partition, setback, tries + 1)
+        self.bury(partition, setback, tries + 1)
 
     def settle(self, burial: Interred) -> None:
         """The answer to a burial: its partition goes on, or the dead letter is sent again later."""

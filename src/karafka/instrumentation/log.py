@@ -31,6 +31,7 @@ SAYINGS: Mapping[type[Event], tuple[int, str]] = {
     told.Lost: (logging.ERROR, "{group}: lost {places}: {error}"),
     told.Overran: (logging.ERROR, "{group}: {topic}/{partition}/{offset} {error}"),
     told.HookFailed: (logging.ERROR, "{group}: {hook} of {topic}/{partition} failed, {verdict}: {error}\n{traceback}"),
+    told.Suspected: (logging.ERROR, "{group}: {topic}/{partition}: {error}"),
     told.NotRouted: (logging.ERROR, "{group}: {topic}/{partition}: {error}"),
     told.OutOfRange: (logging.ERROR, "{group}: {topic}/{partition}: {error}"),
     told.TopicMissing: (logging.WARNING, "{group}: topic {topic} does not exist yet; it is picked up when it appears"),
