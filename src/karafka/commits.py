@@ -25,6 +25,8 @@ PATIENCE = 5.0
 # While members are shared out anew each commit is refused; so many in a row (about 3 s) are worth telling.
 REBALANCING = frozenset({"ILLEGAL_GENERATION", "REBALANCE_IN_PROGRESS"})
 LASTING = 5
+# A right that is missing is told by its name, as trouble with the cluster.
+NAMED = frozenset({"TOPIC_AUTHORIZATION_FAILED", "GROUP_AUTHORIZATION_FAILED"})
 # How often partitions that are done are looked at for markers of transactions that came behind.
 MARKERS = 5.0
 # With nothing left to do it need not wait for its interval, only not follow at each message's heel.
@@ -56,6 +58,8 @@ class Commits:
         # How many commits were refused in a row, and why the last one.
         self._refusals = 0
         self._code = ""
+        # Whether one was not answered, and none was since.
+        self._unanswered = False
 
     def ask(self, partition: Partition, answer: Future[bool]) -> None:
         """Commit what is finished of `partition` now, and answer once the broker keeps it."""
@@ -125,7 +129,9 @@ class Commits:
             for partition, _, _ in self._flight.values():
                 self._wanted[partition] = None
             self._flight.clear()
-            self._tell_failed(places, f"a commit was not answered within {TIMEOUT:g} s")
+            if not self._unanswered:
+                self._unanswered = True
+                self._tell_failed(places, f"a commit was not answered within {TIMEOUT:g} s")
         if self._flight:
             self._landed_at = now
             return
@@ -202,6 +208,7 @@ class Commits:
                 kept[place] = position
         if kept:
             self._refusals = 0
+            self._unanswered = False
             self._events.tell(Committed(group=self._group, offsets=kept))
             self._answer()
         self._alone = self._alone or (bool(refused) and len(answer.offsets) > 1)
@@ -209,8 +216,11 @@ class Commits:
             self._refusals += 1
         for code, places in refused.items():
             # Again and again for the same reason: said once, until one is kept; of a rebalance only if it does not end.
-            first = self._refusals <= 1 or code != self._code
-            if self._refusals == LASTING if code in REBALANCING else first:
+            if code in REBALANCING:
+                worth = self._refusals == LASTING
+            else:
+                worth = code not in NAMED and (self._refusals <= 1 or code != self._code)
+            if worth:
                 self._tell_failed(tuple(places), f"a commit was refused: {code}")
             self._code = code
 

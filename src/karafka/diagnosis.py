@@ -58,11 +58,15 @@ class Diagnosis:
 _ADDRESS = re.compile(r"([\w.-]+:\d+)/")
 _CONNECT = re.compile(r"failed: ([^(]+?)(?: \(after|$)")
 _OFFERED = re.compile(r"supported mechanisms: ?([\w,-]*)")
+_PARTITION = re.compile(r"([\w.-]+) \[\d+\]")
 _SAID = re.compile(r"Authentication failed: ([^(]+?)(?: \(after|$)")
 
 
-def diagnose(trouble: Trouble, kafka: Settings, group: str) -> Diagnosis:
-    """What `trouble` means to somebody who set the client up with `kafka`."""
+def diagnose(trouble: Trouble, kafka: Settings, group: str, *, grave: bool = False) -> Diagnosis | None:
+    """What `trouble` means to somebody who set the client up with `kafka`; `grave`: it is about a dead letter topic.
+
+    None for what says nothing by itself: a topic that is refused and not named. The watch finds which.
+    """
     code, text = trouble.code, trouble.text
     there = found[1] if (found := _ADDRESS.search(text)) else str(kafka.get("bootstrap.servers", ""))
     match code:
@@ -73,14 +77,21 @@ def diagnose(trouble: Trouble, kafka: Settings, group: str) -> Diagnosis:
         case "_AUTHENTICATION" | "SASL_AUTHENTICATION_FAILED":
             return _authentication(text, there, kafka)
         case "TOPIC_AUTHORIZATION_FAILED":
-            topic = trouble.topic or "of this group"
-            allow = f"allow READ on it; {group!r} reads it as soon as that is so"
-            return Diagnosis(Cause.TOPIC, f"the cluster refuses topic {topic!r} to this user: {allow}", topic)
+            topic = trouble.topic or (named[1] if (named := _PARTITION.match(text)) else None)
+            return None if topic is None else _refused(topic, group, grave=grave)
         case "GROUP_AUTHORIZATION_FAILED":
             allow = f"allow READ on group {group!r}; it goes on as soon as that is so"
             return Diagnosis(Cause.GROUP, f"the cluster refuses this group to its user: {allow}", group)
         case _:
             return Diagnosis(Cause.OTHER, f"{group}: {text}", code)
+
+
+def _refused(topic: str, group: str, *, grave: bool) -> Diagnosis:
+    if grave:
+        what, allow = "dead letter topic", "allow WRITE on it; until then what is to go there holds up its partition"
+    else:
+        what, allow = "topic", f"allow READ on it; {group!r} reads it as soon as that is so"
+    return Diagnosis(Cause.TOPIC, f"the cluster refuses {what} {topic!r} to this user: {allow}", topic)
 
 
 def _connection(code: str, text: str, there: str, kafka: Settings) -> Diagnosis:

@@ -22,7 +22,7 @@ from karafka import events as told
 from karafka.assignment import Assignment, CommitWanted, Marked, PauseWanted, SeekWanted, Wish
 from karafka.client import Answer, Consumer, Effect, Identities, Topics, Trouble
 from karafka.clock import Clock
-from karafka.commits import Commits
+from karafka.commits import NAMED, Commits
 from karafka.errors import BrokerError
 from karafka.events import Events
 from karafka.flow import Flow
@@ -47,10 +47,11 @@ PATIENCE = 0.005
 IDLE = 0.1
 # How long to wait before a question that was not answered is asked again.
 ASK_AGAIN = 0.2
+# How the client says that the right to be in the group was withdrawn; how long to wait before asking for it anew.
+WITHDRAWN = "Group authorization failed"
+RENEW = 2.0
 # How long after subscribing something should be assigned.
 JOIN_TIMEOUT = 30.0
-# Codes of commits that a person must see to.
-REFUSED = frozenset({"TOPIC_AUTHORIZATION_FAILED", "GROUP_AUTHORIZATION_FAILED"})
 # How long the last commit of a stop is waited for.
 LAST_COMMIT = 5.0
 # How long leaving the group may take: it may wait for a broker that is away.
@@ -142,6 +143,8 @@ class Listener:
         # Whether an assignment came, or is not waited for any more; and by when one should come.
         self._joined = False
         self._join_by = float("inf")
+        # When another client is to be made, because this one is of no more use.
+        self._renew_at = float("inf")
         # What had messages in hand when that was looked at last.
         self._held: dict[Partition, None] = {}
         #: When the last turn began (`monotonic`), infinity while it waits for the broker, which is told elsewhere.
@@ -226,6 +229,11 @@ class Listener:
         said = "the client finds the cluster no more, though it is there: another takes its place"
         self._lose(list(self._partitions), said)
         self._events.tell(told.ClientReplaced(group=self.group, error=said))
+        self._renew()
+
+    def _renew(self) -> None:
+        """Another client, and another membership; all that the old one held is lost already."""
+        self._renew_at = float("inf")
         old = self._client
         old.abandon()
         Thread(target=_leave, args=(old,), name=f"karafka-leaving-{self.group}", daemon=True).start()
@@ -257,6 +265,8 @@ class Listener:
             self._tell_stalled(now)
             self._troubles.turn(self.group)
             self._tell_unassigned(now)
+            if now >= self._renew_at:
+                self._renew()
             if self._lifecycle.phase is Phase.QUIET:
                 self._hush()
         self._commits.turn(now, self._busy, idle=not self._busy)
@@ -328,7 +338,7 @@ class Listener:
                     if self._troubles.any and len(one.errors) < len(one.offsets):
                         self._troubles.works(self.group, member=True)
                     for place, code in one.errors.items():
-                        if code in REFUSED:
+                        if code in NAMED:
                             self._trouble(Trouble(code, "a commit was refused", Effect.HOLD, place.topic, place))
                 case Trouble():
                     self._trouble(one)
@@ -355,6 +365,12 @@ class Listener:
             case Effect.LOST:
                 # What was assigned within the same call is the new assignment, not the one that was lost.
                 self._lose([place for place in self._partitions if place not in self._assigned_now], one.text)
+            case Effect.END if WITHDRAWN in one.text:
+                # Under KIP-848 the client is of no more use then; the right may be given back.
+                if self._renew_at == float("inf"):
+                    self._lose(list(self._partitions), one.text)
+                    self._renew_at = self._clock.monotonic() + RENEW
+                    self._troubles.heard(self.group, replace(one, code="GROUP_AUTHORIZATION_FAILED"))
             case Effect.END:
                 self._lose(list(self._partitions), one.text)
                 self._ended(3, f"the client of {self.group!r} is of no more use: {one.text} ({one.code})")
@@ -409,7 +425,9 @@ class Listener:
         self._topics.identify(found)
         for topic in sorted(found.refused):
             refused = Trouble("TOPIC_AUTHORIZATION_FAILED", "the broker does not show it", Effect.HOLD, topic)
-            self._troubles.heard(self.group, refused)
+            self._troubles.heard(self.group, refused, grave=self._topics.is_grave(topic))
+        if self._troubles.any:
+            self._troubles.works(self.group, filter(self._topics.is_grave, found.topics))
         renewed: dict[str, list[Place]] = {}
         for place, partition in list(self._partitions.items()):
             topic = found.topics.get(place.topic) or ""

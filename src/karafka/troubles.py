@@ -18,6 +18,8 @@ from karafka.events import ClientRecovered, ClientTroubled, ClusterRefused, Even
 
 # How long to wait for the reason before it is told that there is none.
 REASON = 1.0
+# What is wrong with one broker, and with the cluster if all are down.
+OF_ONE_BROKER = frozenset({Cause.UNREACHABLE, Cause.UNRESOLVED})
 # The exit status where waiting cannot help.
 MISCONFIGURED = 1
 
@@ -33,6 +35,8 @@ class Troubles:
         self._lock = Lock()
         self._open: dict[tuple[Cause, str], float] = {}
         self._all_down: float | None = None
+        # Why one broker at least is out of reach.
+        self._reason: tuple[Diagnosis, str] | None = None
         self._worked = False
         self._over = False
 
@@ -41,14 +45,21 @@ class Troubles:
         """Whether something is wrong, as far as is known. Without the lock: asked in every turn."""
         return bool(self._open) or self._all_down is not None
 
-    def heard(self, group: str, trouble: Trouble) -> None:
-        """The client of `group` reports an error."""
-        found = diagnose(trouble, self._kafka, group)
+    def heard(self, group: str, trouble: Trouble, *, grave: bool = False) -> None:
+        """The client of `group` reports an error; `grave`: about a topic for dead letters."""
+        found = diagnose(trouble, self._kafka, group, grave=grave)
+        if found is None:
+            return
         with self._lock:
             if found.cause is Cause.ALL_DOWN:
                 self._all_down = self._all_down or self._clock.monotonic()
+            elif found.cause in OF_ONE_BROKER:
+                self._reason = found, trouble.code
             else:
                 self._say(group, found, trouble.code)
+            if self._all_down is not None and self._reason is not None:
+                # As long as another broker answers, one that is away is none of a person's business.
+                self._say(group, *self._reason)
             hopeless = [cause for cause, _ in self._open if cause in HOPELESS]
             end = bool(hopeless) and self._all_down is not None and not self._worked and not self._over
             self._over = self._over or end
@@ -66,7 +77,7 @@ class Troubles:
         """The cluster answered: with messages of `topics`, with a commit or an assignment (`member`)."""
         with self._lock:
             self._worked = True
-            self._all_down = None
+            self._all_down = self._reason = None
             over = [key for key in self._open if key[0] in OF_THE_CLUSTER or key[0] is Cause.OTHER]
             over += [(Cause.TOPIC, topic) for topic in topics if (Cause.TOPIC, topic) in self._open]
             if member and (Cause.GROUP, group) in self._open:

@@ -158,6 +158,10 @@ class TopicsRead:
                 self._events.tell(TopicFound(group=self._group, topic=topic))
         self._looking = self._wanted is not None or bool(self._missing)
 
+    def is_grave(self, topic: str) -> bool:
+        """Whether dead letters go to `topic`, and nothing of it is read."""
+        return topic in self._graves and topic not in self._named
+
     def miss(self, topic: str) -> None:
         """`topic` is not there: said once, until it is found."""
         if topic not in self._missing:

@@ -58,14 +58,16 @@ def stop(scene: Scene, chance: Random) -> Steps:
 
 
 def overstay(scene: Scene, chance: Random) -> Steps:
-    """It has a message in hand that takes longer than it may: it says so, and ends with status 2."""
+    """It has a message in hand that takes longer than it may: it says so, and ends with status 2; with 0 where that
+    message began long before, in an assignment that has ended meanwhile, and was done in time.
+    """
     seat = yield from taken(scene, chance, hasty=True)
     member = seat.member
     yield Until(
         lambda: scene.busy(member) or member.status is not None, f"a slow message in hand of life {member.life}"
     )
     strike = scene.strike("overstay", "life", member.life)
-    yield from stopped(scene, member, "overstay", {2})
+    yield from stopped(scene, member, "overstay", {0, 2})
     strike.over = scene.now()
     scene.fill(seat)
     seat.taken = False

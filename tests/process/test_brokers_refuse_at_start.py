@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Thread
 
 import pytest
@@ -55,19 +55,21 @@ MISTAKES: Mapping[str, Mistake] = {
 }
 
 
-class Web(BaseHTTPRequestHandler):
-    """What listens where somebody mistook a port for Kafka's."""
+class Web(StreamRequestHandler):
+    """Answers what is no request, as web servers do: at once."""
 
-    def log_message(self, *_: object) -> None: ...
+    def handle(self) -> None:
+        self.request.recv(1)
+        self.wfile.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
 
 
 @contextmanager
 def web() -> Iterator[str]:
     """The address of a web server."""
-    with ThreadingHTTPServer((address(0).split(":")[0], 0), Web) as server:
+    with ThreadingTCPServer((address(0).split(":")[0], 0), Web) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
-        yield address(server.server_port)
+        yield address(server.server_address[1])
         server.shutdown()
         thread.join()
 

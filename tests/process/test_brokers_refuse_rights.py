@@ -137,14 +137,13 @@ def failing(topic: str, grave: str) -> str:
 
 
 def buried(server: Server, guest: Guest, grave: str, make: Callable[[], object]) -> None:
-    """Message 1 waits, tried once, until `make` has made its way free; nothing is told of each try to bury it."""
+    """Message 1 waits, tried once, until `make` has made its way free; `perform` is not run again meanwhile."""
     server.says("tried 1")
     besides = ("failed", "burial_failed")
     with pytest.raises(TimeoutError):
         server.until(lambda: "done 2" in server.heard.said, "a message passed over", timeout=8)
     assert len(loud(server, besides)) == 1, str(server.heard)
     assert len(server.happened("failed")) == 1, str(server.heard)
-    assert len(server.happened("burial_failed")) <= 1, str(server.heard)
     make()
     server.event("buried", grave=grave)
     server.says("done 2")

@@ -12,6 +12,9 @@ from tests.chaos.feeder import PARTITIONS
 from tests.process.servers import Scene, committed, ends, serve
 from tests.process.test_rebalance import SESSIONS, Flow
 
+# All partitions are given up at each join, also those that come back.
+EAGER = {"partition.assignment.strategy": "range"}
+
 
 def test_a_late_result_of_a_partition_that_went_changes_nothing(kafka: Running, tmp_path: Path) -> None:
     """The next owner performs the message again, and its commits stand."""
@@ -21,7 +24,7 @@ def test_a_late_result_of_a_partition_that_went_changes_nothing(kafka: Running, 
         "while 'SLOW' in os.environ and self.params == 0 and not Path('go').exists(): time.sleep(0.01)",
         "say('done', self.message.partition, self.params)",
     )
-    source = scene.app(*perform, drain_timeout=0.5, commit_interval=0.1)
+    source = scene.app(*perform, drain_timeout=0.5, commit_interval=0.1, kafka=EAGER)
     for partition in (0, 1):
         scene.send(0, 1, 2, partition=partition)
     with serve(tmp_path, source, environment={"SLOW": "1"}) as slow:
@@ -52,7 +55,7 @@ def test_long_work_is_not_begun_twice_at_once_in_one_process(kafka: Running, tmp
         "while not Path('go').exists(): time.sleep(0.01)",
         "say('done', self.message.partition, self.params)",
     )
-    source = scene.app(*perform, drain_timeout=0.5)
+    source = scene.app(*perform, drain_timeout=0.5, kafka=EAGER)
     for partition in (0, 1):
         scene.send(0, partition=partition)
     with serve(tmp_path, source) as first:

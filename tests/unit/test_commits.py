@@ -172,12 +172,12 @@ class TestAnswers:
         assert [type(event) for event in ledger.told] == [CommitFailed]
 
     def test_what_is_refused_for_good_is_told_once_and_asked_for_seldom(self, ledger: Ledger) -> None:
-        """A right that is missing may be missing for long."""
+        """What is wrong may last. (A right that is missing is told by its name, elsewhere.)"""
         ledger.partition(P0, 10)
         ledger.turn(1.0)
         for _ in range(1_000):
             if ledger.commits.in_flight:
-                ledger.answer(code="GROUP_AUTHORIZATION_FAILED")
+                ledger.answer(code="OFFSET_METADATA_TOO_LARGE")
             ledger.turn(0.1)
 
         assert [type(event) for event in ledger.told] == [CommitFailed]

@@ -75,6 +75,7 @@ def test_what_the_client_says_is_told_in_plain_words(code: str, text: str, cause
     """With what is wrong, where, and the way out."""
     found = diagnose(Trouble(code, text, Effect.NEWS), KAFKA, "g")
 
+    assert found is not None
     assert found.cause is cause
     assert sentence in found.sentence
 
@@ -84,9 +85,29 @@ def test_what_is_refused_names_the_right_that_is_missing() -> None:
     topic = diagnose(Trouble("TOPIC_AUTHORIZATION_FAILED", "", Effect.HOLD, "orders"), KAFKA, "g")
     group = diagnose(Trouble("GROUP_AUTHORIZATION_FAILED", "", Effect.HOLD), KAFKA, "g")
 
+    assert topic is not None
+    assert group is not None
     assert (topic.cause, topic.about) == (Cause.TOPIC, "orders")
     assert "allow READ on it" in topic.sentence
     assert "allow READ on group 'g'" in group.sentence
+
+
+def test_a_dead_letter_topic_wants_another_right() -> None:
+    """It is written, not read."""
+    found = diagnose(Trouble("TOPIC_AUTHORIZATION_FAILED", "", Effect.HOLD, "dead"), KAFKA, "g", grave=True)
+
+    assert found is not None
+    assert "dead letter topic 'dead'" in found.sentence
+    assert "allow WRITE on it" in found.sentence
+
+
+def test_a_topic_that_is_refused_and_not_named_is_found_by_the_watch() -> None:
+    """The client does not always say which; sometimes it is in its words."""
+    code = "TOPIC_AUTHORIZATION_FAILED"
+    assert diagnose(Trouble(code, "ConsumerGroupHeartbeat failed: no", Effect.HOLD), KAFKA, "g") is None
+    found = diagnose(Trouble(code, "orders [0]: desired partition is gone", Effect.HOLD), KAFKA, "g")
+    assert found is not None
+    assert found.about == "orders"
 
 
 class Desk:
@@ -129,6 +150,8 @@ def test_each_cause_is_told_once_until_it_is_over(desk: Desk) -> None:
     assert [one.waited for one in desk.told if isinstance(one, ClientRecovered)] == [5.0]
     assert not desk.troubles.any
     desk.hear("_TRANSPORT", "x:1/1: Connect failed")
+    assert len(desk.said) == 1, "another broker may answer"
+    desk.hear("_ALL_BROKERS_DOWN")
     assert len(desk.said) == 2
 
 

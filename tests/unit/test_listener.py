@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from karafka import events as told
-from karafka.client import Effect
+from karafka.client import Effect, Trouble
 from karafka.errors import BrokerError, ParseError
 from karafka.jobs import Lane
+from karafka.listener import RENEW
 from karafka.messages import Place
 from karafka.policy import MIB, AskedRetry, Backoff, Bury, DeadLetter, Policy, Retry, Skip
 from karafka.watch import Deaf
@@ -636,10 +637,12 @@ class TestTrouble:
         """The client says it again and again."""
         for _ in range(5):
             house.trouble(Effect.NEWS, code="_TRANSPORT")
+            house.trouble(Effect.NEWS, code="_ALL_BROKERS_DOWN")
             house.turn()
         house.send("orders")
         house.turn(2)
         house.trouble(Effect.NEWS, code="_TRANSPORT")
+        house.trouble(Effect.NEWS, code="_ALL_BROKERS_DOWN")
         house.turn()
 
         assert len(house.heard(told.ClientTroubled)) == 2
@@ -845,6 +848,21 @@ class TestReplacing:
 
         assert house.offsets(0) == [0, 1, 2, 3, 4]
         assert house.committed == {("orders", 0): 5}
+
+    def test_a_right_that_was_withdrawn_may_be_given_back(self, house: House) -> None:
+        """The client is of no more use then; after a while another asks, again and again."""
+        fatal = Trouble("_FATAL", "Fatal error: Broker: Group authorization failed: no", Effect.END)
+        for _ in range(3):
+            house.broker.say(fatal)
+            house.turn()
+        assert len(house.heard(told.Lost)) == 1
+        assert not house.broker.abandoned
+        house.wait(RENEW)
+
+        assert house.broker.subscribed == [("orders",), ("orders",)]
+        assert house.endings == []
+        (said,) = house.heard(told.ClientTroubled)
+        assert "allow READ on group 'g'" in said.error
 
 
 class TestClosing:

@@ -179,5 +179,5 @@ def configure_logging(level: str = "info", form: Format = "text") -> None:
     handler.setFormatter(JSONFormatter() if form == "json" else TextFormatter(colour=sys.stderr.isatty()))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logger.setLevel(level.upper())
-    # librdkafka says each retry of its own; what matters of it is told as events.
-    logging.getLogger("karafka.librdkafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
+    # librdkafka says each retry of its own; what matters of it, also the worst, is told as events.
+    logging.getLogger("karafka.librdkafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL + 1)
