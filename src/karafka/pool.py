@@ -7,6 +7,9 @@ from threading import Thread
 
 from karafka.jobs import Job, Lane, perform
 
+# How the names of worker threads begin.
+WORKERS = "karafka-worker-"
+
 
 class ThreadPool:
     """`size` threads, started by the first job. A lane that has been served goes behind all that wait.
@@ -29,7 +32,7 @@ class ThreadPool:
     def start(self) -> None:
         """Start the threads. Called once, by the server."""
         for number in range(self.size):
-            thread = Thread(target=self._work, name=f"karafka-worker-{self.name}-{number}", daemon=True)
+            thread = Thread(target=self._work, name=f"{WORKERS}{self.name}-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
 

@@ -27,7 +27,7 @@ from karafka.jobs import Pool
 from karafka.lifecycle import Lifecycle, Phase
 from karafka.listener import Bounds, Listener
 from karafka.notify import notify
-from karafka.pool import ThreadPool
+from karafka.pool import WORKERS, ThreadPool
 from karafka.producer import Producer
 from karafka.quarantine import Token
 from karafka.routing import Route, Subscription
@@ -231,7 +231,13 @@ class Server:
         self.app.events.tell(StacksShown(stacks=all_stacks(loop)))
 
     def stop(self, reason: str = "asked to", status: int = STOPPED) -> int:
-        """Take nothing new, finish what runs, commit, leave. Returns the exit status. Any thread, again and again."""
+        """Take nothing new, finish what runs, commit, leave. Returns the exit status. Any thread, again and again.
+
+        Called from inside `perform` it does not wait, or it would wait for itself.
+        """
+        if self._inside():
+            self._ended(status, reason)
+            return status
         with self._moving:
             first = self._lifecycle.advance(Phase.STOPPING)
         if not first:
@@ -261,6 +267,12 @@ class Server:
         self.app.events.tell(ServerStopped(status=status, unfinished=unfinished))
         self._lifecycle.advance(Phase.STOPPED)
         return status
+
+    def _inside(self) -> bool:
+        """Whether this thread performs."""
+        mine = current_thread()
+        loop = self._loop.ident if self._loop is not None else None
+        return mine.name.startswith(WORKERS) or mine.ident == loop
 
     def _await_listeners(self, until: float) -> bool:
         """Until all have left; True if a second signal cut it short, or one hangs past `until`.

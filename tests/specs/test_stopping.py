@@ -6,7 +6,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
-from karafka import BatchController, Controller
+import pytest
+
+from karafka import BatchController, Controller, Server
 from karafka.events import Overran, ServerStopped, ServerStopping
 from tests.specs.run import Notes, Stage, running, until
 
@@ -99,3 +101,33 @@ def test_a_server_stopped_before_it_had_anything_ends_at_once(stage: Stage) -> N
         began = time.monotonic()
         assert server.server.stop() == 0
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_stop_from_inside_perform_does_not_wait_for_itself(stage: Stage, *, asynchronous: bool) -> None:
+    """Its message is finished and committed, the next one is not begun."""
+    app, topic = stage.app(), stage.topic()
+    done: Notes[int] = Notes()
+    stage.send(topic, map(str, range(5)))
+    servers: list[Server] = []
+
+    def perform(params: int) -> None:
+        servers[0].stop("it had enough")
+        done.add(params)
+
+    class Threaded(Controller[int]):
+        def perform(self) -> None:
+            perform(self.params)
+
+    class Looped(Controller[int]):
+        async def perform(self) -> None:
+            perform(self.params)
+
+    app.topic(topic, max_messages=1)(Looped if asynchronous else Threaded)
+    with running(app) as server:
+        servers.append(server.server)
+        began = time.monotonic()
+        assert server.server.join(30) == 0
+        assert time.monotonic() - began < 20
+    assert done.all() == list(range(len(done)))
+    assert stage.committed(app.config.client_id, topic) == {0: len(done)}
