@@ -882,6 +882,32 @@ class TestClosing:
         assert house.listener.unfinished == ()
         assert house.broker.closed
 
+    def test_work_that_was_taken_away_meanwhile_is_waited_for_too(self, house: House) -> None:
+        """It counts for nothing any more, but user code is not cut off in the middle of it."""
+        house.block(partition=0)
+        house.send("orders")
+        house.turn(2)
+        worker = house.begin()
+        worker.step()
+        house.lose("orders", 0)
+
+        house.close(meanwhile=[house.rest, worker.end])
+
+        assert house.listener.unfinished == ()
+
+    def test_what_was_taken_away_and_runs_on_is_named(self, house: House) -> None:
+        """When the time-out has passed."""
+        house.block(partition=0)
+        house.send("orders")
+        house.turn(2)
+        house.begin().step()
+        house.lose("orders", 0)
+
+        house.close(within=1.0)
+
+        (named,) = house.listener.unfinished
+        assert named.startswith("orders/0/0 of group 'g'")
+
     def test_nothing_new_is_taken(self, house: House) -> None:
         """Messages that come while it closes are read again by the next process."""
         house.block(partition=1)
