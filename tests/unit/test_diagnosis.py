@@ -166,6 +166,16 @@ def test_what_waiting_cannot_help_ends_the_process_if_nothing_ever_worked(desk: 
     assert isinstance(desk.told[0], ClusterRefused)
 
 
+def test_who_is_refused_is_not_told_that_nobody_answers(desk: Desk) -> None:
+    """Connections that are refused are closed, and look like brokers that are away."""
+    desk.troubles.works("g")
+    desk.hear(*REFUSED)
+    desk.hear("_TRANSPORT", "GroupCoordinator: SASL authentication error: failed: Local: Broker transport failure")
+    desk.hear("_ALL_BROKERS_DOWN")
+
+    assert len(desk.said) == 1
+
+
 def test_as_long_as_another_broker_may_answer_it_is_waited_for(desk: Desk) -> None:
     """One of several may be set up differently."""
     desk.hear(*REFUSED)
