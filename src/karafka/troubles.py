@@ -59,8 +59,8 @@ class Troubles:
                 self._say(group, found, trouble.code)
             hopeless = [cause for cause, _ in self._open if cause in HOPELESS]
             if self._all_down is not None and self._reason is not None and not hopeless:
-                # As long as another broker answers, one that is away is none of a person's business; and who is refused is
-                # not answered either.
+                # As long as another broker answers, one that is away is none of a person's business; and who is
+                # refused is not answered either.
                 self._say(group, *self._reason)
             end = bool(hopeless) and self._all_down is not None and not self._worked and not self._over
             self._over = self._over or end
