@@ -129,7 +129,7 @@ class Consumer(Protocol):
         """Ask the broker to remember; returns at once, the `Answer` is among later news. Raises `BrokerError`."""
 
     def reaches(self, topic: str, timeout: float) -> bool:
-        """Whether this client itself gets an answer about `topic`. Any thread, unlike the rest."""
+        """Whether this client itself gets an answer about `topic`."""
 
     def abandon(self) -> None:
         """Nothing it has to say counts any more; `close` may then be called on any thread."""

@@ -9,7 +9,6 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from threading import Lock
 from typing import Any, cast
 
 from confluent_kafka import Consumer as _Consumer
@@ -175,9 +174,6 @@ class ConfluentConsumer:
         }
         self._news: list[News] = []
         self._slipped = False
-        # Held while another thread asks.
-        self._asking = Lock()
-        self._closed = False
         self._rebalance: Rebalance | None = None
         self._several = False
         self._starts: dict[Place, int] = {}
@@ -227,14 +223,11 @@ class ConfluentConsumer:
         return slipped
 
     def reaches(self, topic: str, timeout: float) -> bool:
-        with self._asking:
-            if self._closed:
-                return True
-            try:
-                self._client.list_topics(topic, timeout)
-            except KafkaException:
-                return False
-            return True
+        try:
+            self._client.list_topics(topic, timeout)
+        except KafkaException:
+            return False
+        return True
 
     def abandon(self) -> None:
         self._rebalance = _NOBODY
@@ -242,12 +235,9 @@ class ConfluentConsumer:
     def close(self) -> None:
         # Unsubscribed first: a cooperative member that owns nothing leaves the group only so. Otherwise the others wait
         # for its session's time-out (measured: 42 to 48 s).
-        with self._asking:  # to close it under a question is the end of the process
-            if not self._closed:
-                self._closed = True
-                with suppress(KafkaException):
-                    self._client.unsubscribe()
-                self._client.close()
+        with suppress(KafkaException, RuntimeError):  # the second: it is closed already
+            self._client.unsubscribe()
+        self._client.close()
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -37,7 +37,7 @@ from karafka.quarantine import Quarantine, Token
 from karafka.setbacks import Interred, Setbacks, Work
 from karafka.starts import TIMEOUT, Begin, beyond, resolve
 from karafka.troubles import Troubles
-from karafka.watch import Deaf, Ids, Names, Seen, TopicsRead
+from karafka.watch import Ids, Names, Reached, Seen, TopicsRead
 
 T = TypeVar("T")
 
@@ -50,6 +50,9 @@ ASK_AGAIN = 0.2
 # How the client says that the right to be in the group was withdrawn; how long to wait before asking for it anew.
 WITHDRAWN = "Group authorization failed"
 RENEW = 2.0
+# How often in a row the client gets no answer, where the watch does, before it is given up; and how long one may take.
+UNHEARD = 2
+REACH_TIMEOUT = 1.0
 # How long after subscribing something should be assigned.
 JOIN_TIMEOUT = 30.0
 # How long the last commit of a stop is waited for.
@@ -133,6 +136,8 @@ class Listener:
         self._seen: list[Seen] = []
         # Kafka's ids of the topics that are read, as far as known.
         self._ids = Identities("", {})
+        # The id of each topic when its partitions began here.
+        self._known: dict[str, str] = {}
         # Whether anything came back in the last turn.
         self._moved = False
         # Places whose position is said not to be in the log any more.
@@ -143,6 +148,9 @@ class Listener:
         # Whether an assignment came, or is not waited for any more; and by when one should come.
         self._joined = False
         self._join_by = float("inf")
+        # Whether anything came from the cluster since that was asked last; how often in a row nothing did.
+        self._heard = False
+        self._unheard = 0
         # When another client is to be made, because this one is of no more use.
         self._renew_at = float("inf")
         # What had messages in hand when that was looked at last.
@@ -224,6 +232,20 @@ class Listener:
         )
         self._joined, self._join_by = False, now + JOIN_TIMEOUT
 
+    def _listen(self, topic: str) -> None:
+        """The watch has reached the cluster: has this client heard anything lately, or does it get an answer now?
+
+        librdkafka can lose its last broker and never look for another, without a word (its issue 5301).
+        """
+        heard, self._heard = self._heard, False
+        if heard or self._client.reaches(topic, REACH_TIMEOUT):
+            self._unheard = 0
+            return
+        self._unheard += 1
+        if self._unheard >= UNHEARD:
+            self._unheard = 0
+            self._replace()
+
     def _replace(self) -> None:
         """The client is of no more use, though the cluster is there: another takes its place."""
         said = "the client finds the cluster no more, though it is there: another takes its place"
@@ -300,6 +322,7 @@ class Listener:
             self._client.seek({place: one.received for place, one in self._partitions.items()})
             return
         now = self._clock.monotonic()
+        self._heard = self._heard or bool(batches)
         for place, records in batches:
             partition = self._partitions.get(place)
             if partition is not None:
@@ -333,6 +356,7 @@ class Listener:
         for one in self._client.news():
             match one:
                 case Answer():
+                    self._heard = self._heard or len(one.errors) < len(one.offsets)
                     self._commits.answered(one)
                     self._noted(one)
                     if self._troubles.any and len(one.errors) < len(one.offsets):
@@ -414,8 +438,8 @@ class Listener:
                     self._topics.know(topics, self._client, self)
                 case Ids(found):
                     self._identify(found)
-                case Deaf():
-                    self._replace()
+                case Reached(topic):
+                    self._listen(topic)
                 case _:
                     assert_never(one)
 
@@ -434,10 +458,12 @@ class Listener:
             if partition.memo.another_topic(found.cluster, topic):
                 renewed.setdefault(place.topic, []).append(place)
             elif topic:
+                self._known[place.topic] = topic
                 partition.memo = replace(partition.memo, cluster=found.cluster, topic=topic)
         for topic, places in renewed.items():
             self._tell_renewed(topic, places)
             memo = Memo(cluster=found.cluster, topic=found.topics[topic] or "")
+            self._known[topic] = memo.topic
             bounds = self._bounds_of(places)
             for place in places:
                 self._anew(self._partitions[place], Begin(bounds[place][0], None, memo))
@@ -459,7 +485,7 @@ class Listener:
                 case Interred():
                     self._setbacks.settle(one)
                     self._changed[one.partition] = None
-                case Names() | Ids() | Deaf():
+                case Names() | Ids() | Reached():
                     # Not now: this may be inside a revocation, where nothing may be subscribed to.
                     self._seen.append(one)
                 case Marked() | CommitWanted() | PauseWanted() | SeekWanted():
@@ -627,8 +653,11 @@ class Listener:
         self._joined = True
         self._troubles.works(self.group, member=True)
         self._assigned_now.update(places)
-        for topic in sorted({place.topic for place, begin in begins.items() if begin.renewed}):
-            self._tell_renewed(topic, [place for place, begin in begins.items() if begin.renewed])
+        for topic in sorted(
+            {place.topic for place, begin in begins.items() if begin.renewed or self._is_new(place, begin)}
+        ):
+            self._tell_renewed(topic, places)
+        self._known |= {place.topic: begin.memo.topic for place, begin in begins.items() if begin.memo.topic}
         for place, begin in begins.items():
             if (old := self._partitions.get(place)) is not None:
                 self._forget(old)
@@ -636,6 +665,11 @@ class Listener:
         starts: dict[tuple[str, int], int] = {place: begin.offset for place, begin in begins.items()}
         self._events.tell(told.Assigned(group=self.group, starts=starts))
         return {place: begin.offset for place, begin in begins.items()}
+
+    def _is_new(self, place: Place, begin: Begin) -> bool:
+        """Whether this process read another topic of that name; with the former one the broker forgot its offsets."""
+        known, now = self._known.get(place.topic), begin.memo.topic
+        return bool(known and now) and known != now
 
     def revoked(self, places: Sequence[Place]) -> None:
         self._revoked_now.update(places)

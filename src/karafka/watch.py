@@ -22,9 +22,6 @@ INTERVAL = 2.0
 IDS_INTERVAL = 5.0
 # For how many turns a cluster that does not tell ids is not asked for them: librdkafka's own has none.
 IDLESS = 10
-# How often in a row the listener's client gets no answer, where another one does, before it is given up.
-UNHEARD = 2
-REACH_TIMEOUT = 2.0
 ANSWER_TIMEOUT = 5.0
 
 
@@ -43,11 +40,13 @@ class Ids:
 
 
 @dataclass(frozen=True, slots=True)
-class Deaf:
-    """The listener's client gets no answers any more, where another one does."""
+class Reached:
+    """The cluster answers; does it answer the listener's client too, say about `topic`?"""
+
+    topic: str
 
 
-Seen: TypeAlias = Names | Ids | Deaf
+Seen: TypeAlias = Names | Ids | Reached
 
 
 class TopicWatch:
@@ -110,8 +109,6 @@ class TopicsRead:
         self._looking = True
         # Whether ids are told; for how many turns they are not asked for.
         self._identified = False
-        self._client: Consumer | None = None
-        self._unheard = 0
         self._without_ids = 0
         self._watch = TopicWatch(topics, self._ask, group)
 
@@ -172,17 +169,16 @@ class TopicsRead:
 
     def _subscribe(self, client: Consumer, rebalance: Rebalance, topics: tuple[str, ...]) -> None:
         self._subscribed = topics
-        self._client = client
         client.subscribe(topics, rebalance)
 
     def _ask(self, topics: Topics) -> float:
         """On the watch's thread: have the listener told; in how many seconds again."""
-        looking = self._looking
+        looking, subscribed = self._looking, self._subscribed
         told = False
         if not self._without_ids:
             # Left out for some turns if there is no answer: what waits for a topic to appear is not to wait for that.
             try:
-                asked = sorted({*self._named, *self._graves, *self._subscribed})
+                asked = sorted({*self._named, *self._graves, *subscribed})
                 self._seen(Ids(topics.ids(asked, ANSWER_TIMEOUT)))
                 told = True
             except BrokerError:
@@ -192,21 +188,6 @@ class TopicsRead:
         self._without_ids = max(0, self._without_ids - 1)
         if self._wanted is not None or (looking and not told):
             self._seen(Names(topics.names(ANSWER_TIMEOUT)))
-        if told and self._listens_in_vain():
-            looking = True
+        if told and subscribed:
+            self._seen(Reached(subscribed[0]))
         return INTERVAL if looking else IDS_INTERVAL
-
-    def _listens_in_vain(self) -> bool:
-        """Whether the listener's client got no answer just now, though this thread's did; twice in a row it is told.
-
-        librdkafka can lose its last broker and never look for another, without a word (its issue 5301).
-        """
-        client, subscribed = self._client, self._subscribed
-        if client is None or not subscribed or client.reaches(subscribed[0], REACH_TIMEOUT):
-            self._unheard = 0
-            return False
-        self._unheard += 1
-        if self._unheard >= UNHEARD:
-            self._unheard = 0
-            self._seen(Deaf())
-        return True

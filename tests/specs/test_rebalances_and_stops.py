@@ -8,7 +8,7 @@ from threading import Event, Thread
 
 from karafka import Backoff, Controller
 from karafka.controllers import AnyController
-from karafka.events import Assigned, CommitFailed, Committed, Failed, Revoked
+from karafka.events import Assigned, Committed, Failed, Revoked
 from karafka.lifecycle import Phase
 from tests.brokers import until as until_true
 from tests.specs.groups import Group, leaving, owned
@@ -132,7 +132,7 @@ def test_a_commit_that_a_rebalance_refused_is_sent_again_by_a_stop(stage: Stage)
         with group.running(group.app(topic, keeping(seen), commit_interval=0.1)) as elder:
             until(lambda: elder.told(Committed))
             with group.running(group.app(topic, keeping(seen))) as newcomer:
-                until(lambda: elder.told(CommitFailed))
+                until(lambda: elder.told(Revoked))
                 elder.server.stop()
                 over.set()
                 sending.join()

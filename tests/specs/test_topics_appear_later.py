@@ -29,6 +29,7 @@ def test_a_missing_topic_is_told_once_and_picked_up(stage: Stage) -> None:
         stage.send(later, ["2"])
         until(lambda: len(seen) == 2)
         took = time.monotonic() - began
+        until(lambda: server.told(TopicFound))
         assert [event.topic for event in server.told(TopicMissing)] == [later]
         assert [event.topic for event in server.told(TopicFound)] == [later]
     assert seen.all() == [(there, 1), (later, 2)]

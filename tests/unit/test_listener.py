@@ -13,7 +13,7 @@ from karafka.jobs import Lane
 from karafka.listener import RENEW
 from karafka.messages import Place
 from karafka.policy import MIB, AskedRetry, Backoff, Bury, DeadLetter, Policy, Retry, Skip
-from karafka.watch import Deaf
+from karafka.watch import Reached
 from tests.unit.conftest import Build
 from tests.unit.house import House, Letter
 
@@ -835,8 +835,11 @@ class TestReplacing:
         worker = house.begin()
         worker.step(3)
 
-        house.listener._inbox.put(Deaf())
-        house.turn()
+        house.broker.deaf = True
+        for _ in range(3):  # messages came before the first
+            assert not house.broker.abandoned
+            house.listener._inbox.put(Reached("orders"))
+            house.turn()
         assert house.broker.abandoned
         assert house.broker.closed
         assert house.broker.subscribed == [("orders",), ("orders",)]
@@ -848,6 +851,15 @@ class TestReplacing:
 
         assert house.offsets(0) == [0, 1, 2, 3, 4]
         assert house.committed == {("orders", 0): 5}
+
+    def test_one_that_hears_or_gets_an_answer_is_kept(self, house: House) -> None:
+        """However idle its topics are."""
+        for deaf in (True, False, True, False):
+            house.broker.deaf = deaf
+            house.listener._inbox.put(Reached("orders"))
+            house.turn()
+
+        assert not house.broker.abandoned
 
     def test_a_right_that_was_withdrawn_may_be_given_back(self, house: House) -> None:
         """The client is of no more use then; after a while another asks, again and again."""
