@@ -66,15 +66,15 @@ class Watchdog:
     def _look_on(self, dump: IO[str]) -> None:
         while True:
             if self._alone:
-                faulthandler.dump_traceback_later(PROCESS, file=dump)
+                # Written exactly where it will be told: what stays in the file would be blamed the next time.
+                faulthandler.dump_traceback_later(LOOK + PROCESS, file=dump)
             began = monotonic()
             if self._stopped.wait(LOOK):
                 return
             now = monotonic()
             by = now - began - LOOK
-            stacks = _taken(dump) if by > 0.0 else ""
             if by >= PROCESS:
-                self._events.tell(Late(what="the process", by=by, stacks=stacks))
+                self._events.tell(Late(what="the process", by=by, stacks=_taken(dump)))
             else:
                 for one in self._watched:
                     self._look_at(one, now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.process.servers import Event, Scene, Server, app, each, serve
+from tests.process.test_fencing import EAGER
 
 # Each holds the GIL for about three seconds, in one call that lets nobody else run.
 HOLDERS = {
@@ -131,7 +132,7 @@ def test_long_work_is_not_late(scene: Scene) -> None:
     """Neither a `perform` that takes its time, nor a revocation or a stop that waits for it."""
     scene.send(0, 1)
     perform = ("print('begun', self.params)", "time.sleep(3)", "print('done', self.params)")
-    with serve(scene.folder, scene.app(*perform, drain_timeout=20.0)) as first:
+    with serve(scene.folder, scene.app(*perform, drain_timeout=20.0, kafka=EAGER)) as first:
         first.says("begun 0")
         with serve(scene.folder, scene.app(*perform)) as second:
             second.event("server_started")

@@ -9,6 +9,7 @@ import pytest
 
 from tests.brokers import Running
 from tests.process.servers import Scene, Server, serve
+from tests.process.test_fencing import EAGER
 
 PERFORM = (
     "say('begun', self.message.partition)",
@@ -28,7 +29,7 @@ def taken_from(slow: Server, quick: Server) -> int:
 
 def test_work_that_outlasts_a_revocation_and_the_time_out_is_reported(kafka: Running, tmp_path: Path) -> None:
     scene = Scene(kafka.bootstrap, tmp_path, partitions=2)
-    source = scene.app(*PERFORM, drain_timeout=0.5, shutdown_timeout=1)
+    source = scene.app(*PERFORM, drain_timeout=0.5, shutdown_timeout=1, kafka=EAGER)
     scene.send(0, partition=0)
     scene.send(0, partition=1)
     with serve(tmp_path, source, environment={"SLOW": "1"}) as slow:
@@ -46,7 +47,7 @@ def test_work_that_outlasts_a_revocation_and_the_time_out_is_reported(kafka: Run
 def test_a_stop_waits_for_work_that_outlasts_a_revocation(kafka: Running, tmp_path: Path) -> None:
     """Only the message of the partition that was taken away runs on: it may end, within the time-out."""
     scene = Scene(kafka.bootstrap, tmp_path, partitions=2)
-    source = scene.app(*PERFORM, drain_timeout=0.5, shutdown_timeout=30)
+    source = scene.app(*PERFORM, drain_timeout=0.5, shutdown_timeout=30, kafka=EAGER)
     scene.send(0, partition=0)
     scene.send(0, partition=1)
     with serve(tmp_path, source, environment={"SLOW": "1"}) as slow:

@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient
 from karafka import Producer
 from tests.brokers import Running, new_group, new_topic, until
 from tests.process.servers import GATED, HEAD, Scene, Server, app, each, serve
+from tests.process.test_fencing import EAGER
 
 SESSIONS = {"session.timeout.ms": 3000, "heartbeat.interval.ms": 500}
 PROTOCOLS: Mapping[str, Mapping[str, object]] = {
@@ -112,7 +113,7 @@ def standing_still(scene: Scene) -> Iterator[Consumer]:
 
 def test_while_the_group_keeps_it_waiting_for_its_first_assignment(scene: Scene) -> None:
     """The join has no end that the server could wait for: it leaves all the same."""
-    with standing_still(scene), serve(scene.folder, scene.app("pass")) as server:
+    with standing_still(scene), serve(scene.folder, scene.app("pass", kafka=EAGER)) as server:
         until(lambda: state(scene) == "PREPARING_REBALANCING")
         stopped(server, within=8)
 
