@@ -134,7 +134,7 @@ def test_long_work_is_not_late(scene: Scene) -> None:
     perform = ("print('begun', self.params)", "time.sleep(3)", "print('done', self.params)")
     with serve(scene.folder, scene.app(*perform, drain_timeout=20.0, kafka=EAGER)) as first:
         first.says("begun 0")
-        with serve(scene.folder, scene.app(*perform)) as second:
+        with serve(scene.folder, scene.app(*perform, kafka=EAGER)) as second:
             second.event("server_started")
             first.until(lambda: bool(first.happened("revoked")), "its revocation")
             assert second.stop() == 0, str(second.heard)
