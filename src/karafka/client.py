@@ -128,6 +128,16 @@ class Consumer(Protocol):
     def commit(self, offsets: Mapping[Place, Kept]) -> None:
         """Ask the broker to remember; returns at once, the `Answer` is among later news. Raises `BrokerError`."""
 
+    def forgetful(self) -> bool:
+        """Whether the group may have left partitions to nobody when this client was assigned its own.
+
+        A cooperative member that comes back under its old name (`group.instance.id`) does not know what its former life
+        was still to give up: whoever waits for that waits in vain, until something else makes the group share anew.
+        """
+
+    def rejoin(self, topics: Sequence[str], rebalance: Rebalance) -> None:
+        """Leave, and take part anew: revocations run inside the next `fetch`; the group shares out all there is."""
+
     def reaches(self, topic: str, timeout: float) -> bool:
         """Whether this client itself gets an answer about `topic`."""
 
@@ -146,6 +156,12 @@ class Topics(Protocol):
 
     def ids(self, topics: Sequence[str], timeout: float) -> Identities:
         """The ids of these topics. Raises `BrokerError`, also where the broker has no ids to tell."""
+
+    def unowned(self, group: str, topics: Sequence[str], timeout: float) -> frozenset[Place] | None:
+        """Partitions of `topics` that no member of `group` has; None while they are being shared out.
+
+        Raises `BrokerError`.
+        """
 
 
 Report: TypeAlias = Callable[[str | None, int, int], None]

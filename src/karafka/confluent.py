@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 from confluent_kafka import Consumer as _Consumer
-from confluent_kafka import KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 from confluent_kafka import Producer as _Producer
 from confluent_kafka.admin import AdminClient
 
@@ -178,6 +178,7 @@ class ConfluentConsumer:
         self._several = False
         self._starts: dict[Place, int] = {}
         self._incremental = not classic or "cooperative" in str(settings["partition.assignment.strategy"])
+        self._forgetful = classic and self._incremental and "group.instance.id" in kafka
         self._client = _Consumer(settings, logger=_librdkafka)
 
     # ── taking part ──────────────────────────────────────────────────────────────────────────────────────────
@@ -221,6 +222,14 @@ class ConfluentConsumer:
     def slipped(self) -> bool:
         slipped, self._slipped = self._slipped, False
         return slipped
+
+    def forgetful(self) -> bool:
+        return self._forgetful
+
+    def rejoin(self, topics: Sequence[str], rebalance: Rebalance) -> None:
+        # Only so does a member with a name of its own leave before its session ends: `close` keeps its place.
+        self._client.unsubscribe()
+        self.subscribe(topics, rebalance)
 
     def reaches(self, topic: str, timeout: float) -> bool:
         try:
@@ -444,6 +453,16 @@ class ConfluentTopics:
                         case _:
                             raise
             return Identities(self._cluster, found, frozenset(refused))
+
+    def unowned(self, group: str, topics: Sequence[str], timeout: float) -> frozenset[Place] | None:
+        with _translated():
+            described = self._admin.describe_consumer_groups([group], request_timeout=timeout)[group].result()
+            if described.state is not ConsumerGroupState.STABLE:
+                return None
+            there = self._admin.list_topics(timeout=timeout).topics
+        every = {Place(topic, number) for topic in topics if topic in there for number in there[topic].partitions}
+        owned = {_place(one) for member in described.members for one in member.assignment.topic_partitions}
+        return frozenset(every - owned)
 
 
 class ConfluentSender:

@@ -426,6 +426,17 @@ class ClientReplaced(ErrorOccurred):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unowned(ErrorOccurred):
+    """Partitions that nobody in the group has: the member leaves and joins again, so that all are shared out anew.
+
+    A cooperative member with a name of its own (`group.instance.id`) died while it was handing them over.
+    """
+
+    group: str
+    places: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClientRecovered(Event):
     """After trouble the cluster answers again."""
 

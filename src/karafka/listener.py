@@ -37,7 +37,7 @@ from karafka.quarantine import Quarantine, Token
 from karafka.setbacks import Interred, Setbacks, Work
 from karafka.starts import TIMEOUT, Begin, beyond, resolve
 from karafka.troubles import Troubles
-from karafka.watch import Ids, Names, Reached, Seen, TopicsRead
+from karafka.watch import Ids, Names, Reached, Seen, TopicsRead, Unowned
 
 T = TypeVar("T")
 
@@ -151,6 +151,8 @@ class Listener:
         # Whether anything came from the cluster since that was asked last; how often in a row nothing did.
         self._heard = False
         self._unheard = 0
+        # Since when there are partitions that nobody in the group has.
+        self._unowned_since = float("inf")
         # When another client is to be made, because this one is of no more use.
         self._renew_at = float("inf")
         # What had messages in hand when that was looked at last.
@@ -440,8 +442,25 @@ class Listener:
                     self._identify(found)
                 case Reached(topic):
                     self._listen(topic)
+                case Unowned(places, doubt):
+                    self._claim(places, doubt)
                 case _:
                     assert_never(one)
+
+    def _claim(self, places: frozenset[Place] | None, doubt: int) -> None:
+        """`places` have no owner: not on their way to one either, if that lasts for longer than any revocation may."""
+        if places is not None and not places:
+            self._topics.trust(doubt)
+        if not places:
+            self._unowned_since = float("inf")
+            return
+        now = self._clock.monotonic()
+        self._unowned_since = min(self._unowned_since, now)
+        if now - self._unowned_since > self._bounds.drain_timeout:
+            self._unowned_since = float("inf")
+            said = "a member that kept its name left them to nobody; this one leaves and joins again, to share them out"
+            self._events.tell(told.Unowned(group=self.group, places=tuple(sorted(places)), error=said))
+            self._topics.rejoin(self._client, self)
 
     def _identify(self, found: Identities) -> None:
         """The topics' ids as they are now. Of one that was deleted and made again all begins anew."""
@@ -485,7 +504,7 @@ class Listener:
                 case Interred():
                     self._setbacks.settle(one)
                     self._changed[one.partition] = None
-                case Names() | Ids() | Reached():
+                case Names() | Ids() | Reached() | Unowned():
                     # Not now: this may be inside a revocation, where nothing may be subscribed to.
                     self._seen.append(one)
                 case Marked() | CommitWanted() | PauseWanted() | SeekWanted():
@@ -651,6 +670,8 @@ class Listener:
     def assigned(self, places: Sequence[Place]) -> Mapping[Place, int]:
         begins = self._insistently(lambda: resolve(self._client, places, self._policy, self._ids))
         self._joined = True
+        if self._client.forgetful():
+            self._topics.doubt()
         self._troubles.works(self.group, member=True)
         self._assigned_now.update(places)
         for topic in sorted(

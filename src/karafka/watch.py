@@ -15,6 +15,7 @@ from typing import TypeAlias
 from karafka.client import Consumer, Identities, Rebalance, Topics
 from karafka.errors import BrokerError
 from karafka.events import DeadLetterMissing, Events, TopicFound, TopicMissing
+from karafka.messages import Place
 
 # How long a topic that appears may wait to be noticed, in seconds.
 INTERVAL = 2.0
@@ -46,7 +47,15 @@ class Reached:
     topic: str
 
 
-Seen: TypeAlias = Names | Ids | Reached
+@dataclass(frozen=True, slots=True)
+class Unowned:
+    """Partitions that nobody in the group has, as an answer to a `doubt`; None while they are being shared out."""
+
+    places: frozenset[Place] | None
+    doubt: int
+
+
+Seen: TypeAlias = Names | Ids | Reached | Unowned
 
 
 class TopicWatch:
@@ -70,12 +79,12 @@ class TopicWatch:
     def _run(self) -> None:
         topics: Topics | None = None
         pause = 0.0
-        # A client that gets no answer is not asked twice: it may be its own fault.
         while not self._stopped.wait(pause):
             try:
                 topics = topics or self._topics()
                 pause = self._ask(topics)
             except BrokerError:
+                # A client that gets no answer is not asked twice: it may be its own fault.
                 topics = None
                 pause = INTERVAL  # the listener's own client tells of a broker that is away
 
@@ -110,6 +119,8 @@ class TopicsRead:
         # Whether ids are told; for how many turns they are not asked for.
         self._identified = False
         self._without_ids = 0
+        # How often it was doubted whether all partitions are owned; which doubt is settled.
+        self._doubts = self._settled = 0
         self._watch = TopicWatch(topics, self._ask, group)
 
     def open(self, client: Consumer, rebalance: Rebalance) -> None:
@@ -123,8 +134,20 @@ class TopicsRead:
         if self._subscribed:
             self._subscribe(client, rebalance, self._subscribed)
 
+    def rejoin(self, client: Consumer, rebalance: Rebalance) -> None:
+        """Have `client` leave, and take part anew."""
+        client.rejoin(self._subscribed, rebalance)
+
     def close(self) -> None:
         self._watch.stop()
+
+    def doubt(self) -> None:
+        """Partitions came to a client that may not know of all: are there any that nobody has?"""
+        self._doubts += 1
+
+    def trust(self, doubt: int) -> None:
+        """All partitions are owned, or that cannot be known; said of that doubt."""
+        self._settled = doubt
 
     def know(self, topics: frozenset[str], client: Consumer, rebalance: Rebalance) -> None:
         """These are all topics that may be seen: subscribe to what is new and wanted."""
@@ -173,7 +196,7 @@ class TopicsRead:
 
     def _ask(self, topics: Topics) -> float:
         """On the watch's thread: have the listener told; in how many seconds again."""
-        looking, subscribed = self._looking, self._subscribed
+        looking, subscribed, doubt = self._looking, self._subscribed, self._doubts
         told = False
         if not self._without_ids:
             # Left out for some turns if there is no answer: what waits for a topic to appear is not to wait for that.
@@ -190,4 +213,13 @@ class TopicsRead:
             self._seen(Names(topics.names(ANSWER_TIMEOUT)))
         if told and subscribed:
             self._seen(Reached(subscribed[0]))
-        return INTERVAL if looking else IDS_INTERVAL
+        if doubted := doubt != self._settled:
+            self._seen(Unowned(self._unowned(topics, subscribed), doubt))
+        return INTERVAL if looking or doubted else IDS_INTERVAL
+
+    def _unowned(self, topics: Topics, subscribed: Sequence[str]) -> frozenset[Place] | None:
+        try:
+            return topics.unowned(self._group, subscribed, ANSWER_TIMEOUT)
+        except BrokerError as error:
+            # Whoever is not allowed to know does not ask again.
+            return None if error.retriable else frozenset()

@@ -122,7 +122,7 @@ def test_while_the_group_keeps_it_waiting_for_its_first_assignment(scene: Scene)
 
 @pytest.mark.parametrize("moment", [0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32])
 def test_at_any_moment_of_its_start(scene: Scene, moment: float) -> None:
-    """Before it is set up the process ends as any does that is told to; from then on every end is an orderly one."""
+    """Before it is set up there is nothing to put in order: that is as orderly an end as any."""
     with serve(scene.folder, scene.app("pass") + "\nprint('imported')\n") as server:
         server.says("imported")
         with pytest.raises(TimeoutError):
@@ -132,8 +132,7 @@ def test_at_any_moment_of_its_start(scene: Scene, moment: float) -> None:
         took = time.monotonic() - began
 
     print(f"{moment} s after its import: status {status} in {took:.2f} s")
-    assert status in {0, 128 + SIGTERM}, str(server.heard)
-    assert status == 0 or not server.happened("server_started"), str(server.heard)
+    assert status == 0, str(server.heard)
     assert took < 6
     assert not any("Traceback" in line for line in server.heard.told), str(server.heard)
 

@@ -162,6 +162,9 @@ class Broker:
         #: Whether it gets no answers any more; whether it was given up.
         self.deaf = self.abandoned = False
         self.refused = False
+        #: Whether it keeps its name from life to life; how often it joined again.
+        self.named = False
+        self.rejoined = 0
         #: Raised by the next questions and commits, one each.
         self.refusals: deque[BrokerError] = deque()
         self._said: list[News] = []
@@ -269,6 +272,13 @@ class Broker:
         self.metadata.update({place: kept.metadata for place, kept in offsets.items()})
         if self.answering:
             self.answer(plain)
+
+    def forgetful(self) -> bool:
+        return self.named
+
+    def rejoin(self, topics: Sequence[str], rebalance: Rebalance) -> None:
+        self.rejoined += 1
+        self.subscribe(topics, rebalance)
 
     def reaches(self, topic: str, timeout: float) -> bool:
         return not self.deaf

@@ -13,7 +13,7 @@ from karafka.jobs import Lane
 from karafka.listener import RENEW
 from karafka.messages import Place
 from karafka.policy import MIB, AskedRetry, Backoff, Bury, DeadLetter, Policy, Retry, Skip
-from karafka.watch import Reached
+from karafka.watch import Reached, Unowned
 from tests.unit.conftest import Build
 from tests.unit.house import House, Letter
 
@@ -822,6 +822,59 @@ class TestTopics:
         house.turn()
 
         assert house.broker.subscribed == [("logs.a",)]
+
+
+class TestUnowned:
+    """Partitions that nobody in the group has are asked for, by a member that keeps its name."""
+
+    @staticmethod
+    def look(house: House, *partitions: int, shared: bool = True, after: float = 2.0) -> None:
+        """The watch looks: these partitions have no owner; or they are being shared out."""
+        house.clock.advance(after)
+        places = frozenset(Place("orders", one) for one in partitions) if shared else None
+        house.listener._inbox.put(Unowned(places, house.listener._topics._doubts))
+        house.turn()
+
+    def test_what_nobody_has_for_longer_than_a_revocation_takes_is_shared_out_anew(self, build: Build) -> None:
+        """Once for each time that it lasts so long; the numbers are told."""
+        house = build(drain_timeout=10.0)
+        self.look(house, 2, 3)
+        self.look(house, 2, 3, after=9.0)
+        assert house.broker.rejoined == 0
+
+        self.look(house, 2, 3)
+
+        assert house.broker.rejoined == 1
+        assert [one.places for one in house.heard(told.Unowned)] == [(("orders", 2), ("orders", 3))]
+        self.look(house, 2, 3)
+        assert house.broker.rejoined == 1
+
+    @pytest.mark.parametrize("shared", [True, False])
+    def test_what_is_on_its_way_is_waited_for(self, build: Build, *, shared: bool) -> None:
+        """It found its owner, or all are being shared out: the time begins anew."""
+        house = build(drain_timeout=10.0)
+        self.look(house, 2)
+        self.look(house, shared=shared)
+        self.look(house, 2, after=9.0)
+        self.look(house, 2, after=9.0)
+
+        assert house.broker.rejoined == 0
+
+    def test_only_a_member_that_keeps_its_name_doubts_after_each_assignment(self, build: Build) -> None:
+        """Until all are owned."""
+        house = build()
+        assert house.listener._topics._doubts == 0
+
+        house.broker.named = True
+        house.assign("orders", 1)
+        house.turn()
+        topics = house.listener._topics
+        assert topics._doubts == 1
+        self.look(house, 2)
+        self.look(house, shared=False)
+        assert topics._settled == 0
+        self.look(house)
+        assert topics._settled == 1
 
 
 class TestReplacing:

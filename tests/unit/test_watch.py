@@ -11,20 +11,23 @@ from karafka import watch as watching
 from karafka.client import Identities
 from karafka.errors import BrokerError
 from karafka.events import DeadLetterMissing, Event, Events, TopicFound, TopicMissing
-from karafka.watch import IDLESS, IDS_INTERVAL, INTERVAL, Ids, Names, Reached, Seen, TopicsRead, TopicWatch
+from karafka.messages import Place
+from karafka.watch import IDLESS, IDS_INTERVAL, INTERVAL, Ids, Names, Reached, Seen, TopicsRead, TopicWatch, Unowned
 from tests.unit.house import Broker, HandClock
 
 AWAY = BrokerError("away", retriable=True)
 
 
 class Answers:
-    """`client.Topics` in memory: topics with their ids; what is `refused` raises."""
+    """`client.Topics` in memory: topics with their ids; what is `refused`, or `never` answered, raises."""
 
     def __init__(self, **there: str) -> None:
         self.there = there
         self.refused: set[str] = set()
         self.forbidden: set[str] = set()
+        self.never: set[str] = set()
         self.asked: list[str] = []
+        self.nobodys: frozenset[Place] | None = frozenset()
 
     def names(self, timeout: float) -> frozenset[str]:
         self._ask("names")
@@ -35,10 +38,16 @@ class Answers:
         seen = {topic: self.there.get(topic) for topic in topics if topic not in self.forbidden}
         return Identities("cluster", seen, frozenset(self.forbidden))
 
+    def unowned(self, group: str, topics: Sequence[str], timeout: float) -> frozenset[Place] | None:
+        self._ask("unowned")
+        return self.nobodys
+
     def _ask(self, what: str) -> None:
         self.asked.append(what)
         if what in self.refused:
             raise AWAY
+        if what in self.never:
+            raise BrokerError("not allowed", retriable=False)
 
 
 class Reader:
@@ -189,3 +198,36 @@ def test_each_answer_is_a_question_to_the_listener_s_client() -> None:
     with pytest.raises(BrokerError):
         reader.ask(answers)
     assert reader.seen.count(Reached("a")) == 1
+
+
+def test_it_is_asked_who_owns_what_until_a_doubt_is_settled() -> None:
+    """And sooner than what is asked all the time; a doubt that came meanwhile is another one."""
+    reader, answers = Reader("a"), Answers(a="1")
+    answers.nobodys = frozenset({Place("a", 0)})
+    reader.ask(answers)
+    assert reader.ask(answers) == IDS_INTERVAL
+    assert "unowned" not in answers.asked
+
+    reader.topics.doubt()
+    assert reader.ask(answers) == INTERVAL
+    assert reader.seen[-1] == Unowned(answers.nobodys, 1)
+    reader.topics.doubt()
+    reader.topics.trust(1)
+    assert reader.ask(answers) == INTERVAL
+    reader.topics.trust(2)
+    assert reader.ask(answers) == IDS_INTERVAL
+    assert answers.asked.count("unowned") == 2
+
+
+def test_who_may_not_know_what_is_owned_does_not_ask_again() -> None:
+    """An answer that is only late is waited for."""
+    reader, answers = Reader("a"), Answers(a="1")
+    reader.topics.doubt()
+
+    answers.refused.add("unowned")
+    reader.ask(answers)
+    assert reader.seen[-1] == Unowned(None, 1)
+    answers.refused.clear()
+    answers.never.add("unowned")
+    reader.ask(answers)
+    assert reader.seen[-1] == Unowned(frozenset(), 1)

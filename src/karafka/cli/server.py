@@ -73,8 +73,8 @@ def server(target: str | None, *, embedded: bool, log_level: str, log_format: st
 def _take_signals() -> None:
     """Until the server takes them: process 1 of a container has no defaults, and what nobody handles is lost."""
 
-    def end(number: int, _frame: object) -> None:
-        sys.exit(128 + number)
+    def end(_number: int, _frame: object) -> None:
+        sys.exit(0)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
         signal.signal(number, end)
