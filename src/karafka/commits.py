@@ -21,7 +21,7 @@ TIMEOUT = 10.0
 # After so many finished messages a commit does not wait for its interval.
 COUNT = 10_000
 # How long to wait at most between commits that are refused.
-PATIENCE = 5.0
+REFUSED = 5.0
 # While members are shared out anew each commit is refused; so many in a row (about 3 s) are worth telling.
 REBALANCING = frozenset({"ILLEGAL_GENERATION", "REBALANCE_IN_PROGRESS"})
 LASTING = 5
@@ -70,11 +70,10 @@ class Commits:
             answer.set_result(True)
             return
         self._asked.append((partition, position, answer))
-        self.want(partition)
-        self._urgent = True
+        self.note(partition)
 
     def note(self, partition: Partition) -> None:
-        """What is to be kept beside the offset of `partition` has changed, and work waits for it."""
+        """Somebody waits for what is to be kept of `partition`: commit it now."""
         self.want(partition)
         self._urgent = True
 
@@ -96,10 +95,6 @@ class Commits:
         self._done.pop(partition, None)
         if self._flight.get(partition.place, (None, 0, None))[0] is partition:
             del self._flight[partition.place]
-
-    @property
-    def in_flight(self) -> bool:
-        return bool(self._flight)
 
     @property
     def settled(self) -> bool:
@@ -226,7 +221,7 @@ class Commits:
 
     def _patience(self) -> float:
         """Seconds between refused commits: a rebalance under way is over soon, a missing right may take long."""
-        return float(min(PATIENCE, 0.05 * 2 ** min(self._refusals, 10)))
+        return float(min(REFUSED, 0.05 * 2 ** min(self._refusals, 10)))
 
     def _answer(self) -> None:
         """Tell those who wait for what is committed by now."""

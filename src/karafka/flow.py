@@ -1,4 +1,4 @@
-"""How much is in hand: what may be fetched, who is paused, within bounds of messages, bytes and memory.
+"""How much is in hand, within bounds of messages, bytes and memory: what is fetched, who is paused, who stands still.
 
 Pausing costs: the client drops what it fetched ahead for the partition, and fetches it again later. So a partition is
 paused when it holds enough for a while, and fetched again at half of that; what is done in a moment is only not
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from karafka.client import Consumer
-from karafka.events import Events, Paused, Resumed
+from karafka.events import Events, Paused, Resumed, Stalled
 from karafka.partition import RUN_TIME, Partition
 
 # Messages asked for at once: more come from one call only at the cost of the processor's cache.
@@ -18,13 +18,14 @@ FETCH = 2_000
 
 
 class Flow:
-    """See the module. `memory` in bytes; `group` for the events."""
+    """See the module. `memory` in bytes, `stall_after` in seconds; `group` for the events."""
 
-    def __init__(self, client: Consumer, events: Events, group: str, memory: int) -> None:
+    def __init__(self, client: Consumer, events: Events, group: str, memory: int, stall_after: float) -> None:
         self._client = client
         self._events = events
         self._group = group
         self._memory = memory
+        self._stall_after = stall_after
         # Sets, as dicts that keep their order: what has messages in hand, what is not fetched.
         self._holding: dict[Partition, None] = {}
         self._paused: dict[Partition, None] = {}
@@ -33,6 +34,9 @@ class Flow:
         self.quiet = False
         # As measured: bytes of a message.
         self._mean = 0.0
+        # What had messages in hand when it was looked at whether they get on; when that is looked at again.
+        self._held: dict[Partition, None] = {}
+        self._stall_tick = 0.0
 
     def received(self, partition: Partition, count: int, size: int) -> None:
         """`count` messages of `size` bytes in all came for `partition`."""
@@ -66,9 +70,21 @@ class Flow:
         if not partition.paused:
             self._pause(partition)
 
-    def holding(self) -> list[Partition]:
-        """The partitions with messages in hand, as of the last turn."""
-        return [partition for partition in self._holding if partition.count]
+    def stalls(self, now: float) -> None:
+        """Tell of partitions that have messages in hand and do not get on."""
+        if now < self._stall_tick:
+            return
+        self._stall_tick = now + min(1.0, self._stall_after / 4)
+        before, self._held = self._held, {partition: None for partition in self._holding if partition.count}
+        for partition in self._held:
+            if partition not in before:
+                partition.stood_at = -1
+            if (waited := partition.stalled(now, self._stall_after)) is not None:
+                topic, number = partition.place
+                event = Stalled(
+                    group=self._group, topic=topic, partition=number, offset=partition.in_progress, waited=waited
+                )
+                self._events.tell(event)
 
     def check(self, partition: Partition) -> None:
         """`partition` changed: pause it if it holds enough for a while, fetch it again when there is room."""

@@ -10,8 +10,7 @@ from __future__ import annotations
 import heapq
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -19,7 +18,8 @@ from time import monotonic, perf_counter
 from typing import Any, TypeAlias, TypeVar, assert_never
 
 from karafka import events as told
-from karafka.assignment import Assignment, CommitWanted, Marked, PauseWanted, SeekWanted, Wish
+from karafka.arrivals import Arrivals
+from karafka.assignment import CommitWanted, Marked, PauseWanted, SeekWanted, Wish
 from karafka.client import Answer, Consumer, Effect, Identities, Topics, Trouble
 from karafka.clock import Clock
 from karafka.commits import NAMED, Commits
@@ -27,15 +27,14 @@ from karafka.errors import BrokerError
 from karafka.events import Events
 from karafka.flow import Flow
 from karafka.hooks import Hooks
-from karafka.jobs import Lane, Outcome
+from karafka.jobs import Outcome
 from karafka.lifecycle import Lifecycle, Phase
+from karafka.membership import Membership
 from karafka.messages import Place, Record
-from karafka.metadata import Memo
 from karafka.partition import RUN_TIME, Partition, State, measure
-from karafka.policy import Policy
 from karafka.quarantine import Quarantine, Token
 from karafka.setbacks import Interred, Setbacks, Work
-from karafka.starts import TIMEOUT, Begin, beyond, resolve
+from karafka.starts import TIMEOUT, Begin, beyond
 from karafka.troubles import Troubles
 from karafka.watch import Ids, Names, Reached, Seen, TopicsRead, Unowned
 
@@ -47,18 +46,8 @@ PATIENCE = 0.005
 IDLE = 0.1
 # How long to wait before a question that was not answered is asked again.
 ASK_AGAIN = 0.2
-# How the client says that the right to be in the group was withdrawn; how long to wait before asking for it anew.
-WITHDRAWN = "Group authorization failed"
-RENEW = 2.0
-# How often in a row the client gets no answer, where the watch does, before it is given up; and how long one may take.
-UNHEARD = 2
-REACH_TIMEOUT = 1.0
-# How long after subscribing something should be assigned.
-JOIN_TIMEOUT = 30.0
 # How long the last commit of a stop is waited for.
 LAST_COMMIT = 5.0
-# How long leaving the group may take: it may wait for a broker that is away.
-CLOSE_TIMEOUT = 5.0
 
 
 Inbound: TypeAlias = Outcome | Interred | Seen | Wish
@@ -101,7 +90,6 @@ class Listener:
     ) -> None:
         self.group = group
         self._work = work
-        self._make_client = client
         self._events = events
         self._troubles = troubles
         self._token = token
@@ -112,12 +100,23 @@ class Listener:
         self._thread = Thread(target=self.run, name=f"karafka-listener-{group}", daemon=True)
         self._inbox: SimpleQueue[Inbound] = SimpleQueue()
         self._topics = TopicsRead(group, topics, wanted, graves, names, self._inbox.put, events)
+        self._membership = Membership(
+            group,
+            events,
+            clock,
+            make=client,
+            topics=self._topics,
+            rebalance=self,
+            troubles=troubles,
+            patience=bounds.drain_timeout,
+        )
         self._client: Consumer
         self._commits: Commits
         self._flow: Flow
         self._setbacks: Setbacks
         self._quarantine: Quarantine
         self._hooks: Hooks
+        self._arrivals: Arrivals
         self._partitions: dict[Place, Partition] = {}
         # Sets, as dicts that keep their order. Changed this turn: may give out jobs, or need pausing. Busy: has jobs
         # out.
@@ -134,29 +133,12 @@ class Listener:
         self._assigned_now: set[Place] = set()
         # What the watch saw, not looked at yet.
         self._seen: list[Seen] = []
-        # Kafka's ids of the topics that are read, as far as known.
-        self._ids = Identities("", {})
-        # The id of each topic when its partitions began here.
-        self._known: dict[str, str] = {}
         # Whether anything came back in the last turn.
         self._moved = False
         # Places whose position is said not to be in the log any more.
         self._misplaced: dict[Place, int] = {}
         self._closing = False
         self._hushed: Callable[[], None] | None = None
-        self._stall_tick = 0.0
-        # Whether an assignment came, or is not waited for any more; and by when one should come.
-        self._joined = False
-        self._join_by = float("inf")
-        # Whether anything came from the cluster since that was asked last; how often in a row nothing did.
-        self._heard = False
-        self._unheard = 0
-        # Since when there are partitions that nobody in the group has.
-        self._unowned_since = float("inf")
-        # When another client is to be made, because this one is of no more use.
-        self._renew_at = float("inf")
-        # What had messages in hand when that was looked at last.
-        self._held: dict[Partition, None] = {}
         #: When the last turn began (`monotonic`), infinity while it waits for the broker, which is told elsewhere.
         self.pulse = float("inf")
         self._stop_by = float("inf")
@@ -209,16 +191,17 @@ class Listener:
 
     def open(self) -> None:
         """Make the client and subscribe; topics that are wanted by a pattern follow when they are known."""
-        self._hooks = Hooks(self.group, self._events, work=self._work, put=self._inbox.put, ended=self._ended)
+        put = self._inbox.put
+        self._hooks = Hooks(self.group, self._events, work=self._work, put=put, ended=self._ended)
+        self._arrivals = Arrivals(self.group, self._events, work=self._work, put=put)
         self._connect()
-        self._topics.open(self._client, self)
 
     def _connect(self) -> None:
         """A new client, and what keeps its accounts."""
         now = self._clock.monotonic()
-        self._client = self._make_client()
+        self._client = self._membership.join()
         self._commits = Commits(self._client, self._events, self.group, self._bounds.commit_interval, now)
-        self._flow = Flow(self._client, self._events, self.group, self._bounds.memory)
+        self._flow = Flow(self._client, self._events, self.group, self._bounds.memory, self._bounds.stall_after)
         self._setbacks = Setbacks(
             self.group,
             self._events,
@@ -232,37 +215,6 @@ class Listener:
         self._quarantine = Quarantine(
             self.group, self._events, self._token, self._commits, self._setbacks, self._wake_at
         )
-        self._joined, self._join_by = False, now + JOIN_TIMEOUT
-
-    def _listen(self, topic: str) -> None:
-        """The watch has reached the cluster: has this client heard anything lately, or does it get an answer now?
-
-        librdkafka can lose its last broker and never look for another, without a word (its issue 5301).
-        """
-        heard, self._heard = self._heard, False
-        if heard or self._client.reaches(topic, REACH_TIMEOUT):
-            self._unheard = 0
-            return
-        self._unheard += 1
-        if self._unheard >= UNHEARD:
-            self._unheard = 0
-            self._replace()
-
-    def _replace(self) -> None:
-        """The client is of no more use, though the cluster is there: another takes its place."""
-        said = "the client finds the cluster no more, though it is there: another takes its place"
-        self._lose(list(self._partitions), said)
-        self._events.tell(told.ClientReplaced(group=self.group, error=said))
-        self._renew()
-
-    def _renew(self) -> None:
-        """Another client, and another membership; all that the old one held is lost already."""
-        self._renew_at = float("inf")
-        old = self._client
-        old.abandon()
-        Thread(target=_leave, args=(old,), name=f"karafka-leaving-{self.group}", daemon=True).start()
-        self._connect()
-        self._topics.reopen(self._client, self)
 
     def step(self) -> None:
         """One turn. It waits for what can happen: for outcomes while work is out, for the broker when none is."""
@@ -286,11 +238,10 @@ class Listener:
             self._tick = now + RUN_TIME
             self._slice()
             self._flow.turn()
-            self._tell_stalled(now)
+            self._flow.stalls(now)
             self._troubles.turn(self.group)
-            self._tell_unassigned(now)
-            if now >= self._renew_at:
-                self._renew()
+            if self._membership.turn(now):
+                self._connect()
             if self._lifecycle.phase is Phase.QUIET:
                 self._hush()
         self._commits.turn(now, self._busy, idle=not self._busy)
@@ -324,7 +275,8 @@ class Listener:
             self._client.seek({place: one.received for place, one in self._partitions.items()})
             return
         now = self._clock.monotonic()
-        self._heard = self._heard or bool(batches)
+        if batches:
+            self._membership.hears()
         for place, records in batches:
             partition = self._partitions.get(place)
             if partition is not None:
@@ -358,11 +310,12 @@ class Listener:
         for one in self._client.news():
             match one:
                 case Answer():
-                    self._heard = self._heard or len(one.errors) < len(one.offsets)
                     self._commits.answered(one)
                     self._noted(one)
-                    if self._troubles.any and len(one.errors) < len(one.offsets):
-                        self._troubles.works(self.group, member=True)
+                    if len(one.errors) < len(one.offsets):
+                        self._membership.hears()
+                        if self._troubles.any:
+                            self._troubles.works(self.group, member=True)
                     for place, code in one.errors.items():
                         if code in NAMED:
                             self._trouble(Trouble(code, "a commit was refused", Effect.HOLD, place.topic, place))
@@ -391,15 +344,10 @@ class Listener:
             case Effect.LOST:
                 # What was assigned within the same call is the new assignment, not the one that was lost.
                 self._lose([place for place in self._partitions if place not in self._assigned_now], one.text)
-            case Effect.END if WITHDRAWN in one.text:
-                # Under KIP-848 the client is of no more use then; the right may be given back.
-                if self._renew_at == float("inf"):
-                    self._lose(list(self._partitions), one.text)
-                    self._renew_at = self._clock.monotonic() + RENEW
-                    self._troubles.heard(self.group, replace(one, code="GROUP_AUTHORIZATION_FAILED"))
             case Effect.END:
                 self._lose(list(self._partitions), one.text)
-                self._ended(3, f"the client of {self.group!r} is of no more use: {one.text} ({one.code})")
+                if not self._membership.outlives(one):
+                    self._ended(3, f"the client of {self.group!r} is of no more use: {one.text} ({one.code})")
             case _:
                 assert_never(one.effect)
 
@@ -414,7 +362,7 @@ class Listener:
         partition.positioned = False
         if wanted < low:
             begin = beyond(partition.policy.on_gap, wanted, low, high, partition.memo)
-            self._tell_out_of_range(place, begin)
+            self._arrivals.missed(place, begin)
             if begin.stands:
                 partition.stand()
                 return
@@ -441,52 +389,26 @@ class Listener:
                 case Ids(found):
                     self._identify(found)
                 case Reached(topic):
-                    self._listen(topic)
+                    if self._membership.deaf(topic):
+                        self._lose(list(self._partitions), self._membership.replace())
                 case Unowned(places, doubt):
-                    self._claim(places, doubt)
+                    self._membership.unowned(places, doubt)
                 case _:
                     assert_never(one)
 
-    def _claim(self, places: frozenset[Place] | None, doubt: int) -> None:
-        """`places` have no owner: not on their way to one either, if that lasts for longer than any revocation may."""
-        if places is not None and not places:
-            self._topics.trust(doubt)
-        if not places:
-            self._unowned_since = float("inf")
-            return
-        now = self._clock.monotonic()
-        self._unowned_since = min(self._unowned_since, now)
-        if now - self._unowned_since > self._bounds.drain_timeout:
-            self._unowned_since = float("inf")
-            said = "a member that kept its name left them to nobody; this one leaves and joins again, to share them out"
-            self._events.tell(told.Unowned(group=self.group, places=tuple(sorted(places)), error=said))
-            self._topics.rejoin(self._client, self)
-
     def _identify(self, found: Identities) -> None:
         """The topics' ids as they are now. Of one that was deleted and made again all begins anew."""
-        self._ids = found
         self._topics.identify(found)
         for topic in sorted(found.refused):
             refused = Trouble("TOPIC_AUTHORIZATION_FAILED", "the broker does not show it", Effect.HOLD, topic)
             self._troubles.heard(self.group, refused, grave=self._topics.is_grave(topic))
         if self._troubles.any:
             self._troubles.works(self.group, filter(self._topics.is_grave, found.topics))
-        renewed: dict[str, list[Place]] = {}
-        for place, partition in list(self._partitions.items()):
-            topic = found.topics.get(place.topic) or ""
-            if partition.memo.another_topic(found.cluster, topic):
-                renewed.setdefault(place.topic, []).append(place)
-            elif topic:
-                self._known[place.topic] = topic
-                partition.memo = replace(partition.memo, cluster=found.cluster, topic=topic)
-        for topic, places in renewed.items():
-            self._tell_renewed(topic, places)
-            memo = Memo(cluster=found.cluster, topic=found.topics[topic] or "")
-            self._known[topic] = memo.topic
-            bounds = self._bounds_of(places)
-            for place in places:
+        if renewed := self._arrivals.identify(found, self._partitions.values()):
+            bounds = self._bounds_of(list(renewed))
+            for place, memo in renewed.items():
                 self._anew(self._partitions[place], Begin(bounds[place][0], None, memo))
-            self._client.seek({place: self._partitions[place].received for place in places})
+            self._client.seek({place: self._partitions[place].received for place in renewed})
 
     # ── settling ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -649,7 +571,7 @@ class Listener:
             return False
         assignment = None
         if partition.sought is not None:
-            assignment = self._assignment(partition.place, to)
+            assignment = self._arrivals.assignment(partition.place, to)
             self._events.tell(told.Sought(**self._where(partition.place), left=partition.in_progress, offset=to))
         partition.go_on_at(to, assignment)
         self._commits.want(partition)
@@ -668,17 +590,10 @@ class Listener:
     # ── rebalances: called inside `fetch` and `close` ────────────────────────────────────────────────────────
 
     def assigned(self, places: Sequence[Place]) -> Mapping[Place, int]:
-        begins = self._insistently(lambda: resolve(self._client, places, self._policy, self._ids))
-        self._joined = True
-        if self._client.forgetful():
-            self._topics.doubt()
-        self._troubles.works(self.group, member=True)
+        begins = self._insistently(lambda: self._arrivals.begins(self._client, places))
+        self._membership.assigned()
         self._assigned_now.update(places)
-        for topic in sorted(
-            {place.topic for place, begin in begins.items() if begin.renewed or self._is_new(place, begin)}
-        ):
-            self._tell_renewed(topic, places)
-        self._known |= {place.topic: begin.memo.topic for place, begin in begins.items() if begin.memo.topic}
+        self._arrivals.arrive(begins)
         for place, begin in begins.items():
             if (old := self._partitions.get(place)) is not None:
                 self._forget(old)
@@ -686,11 +601,6 @@ class Listener:
         starts: dict[tuple[str, int], int] = {place: begin.offset for place, begin in begins.items()}
         self._events.tell(told.Assigned(group=self.group, starts=starts))
         return {place: begin.offset for place, begin in begins.items()}
-
-    def _is_new(self, place: Place, begin: Begin) -> bool:
-        """Whether this process read another topic of that name; with the former one the broker forgot its offsets."""
-        known, now = self._known.get(place.topic), begin.memo.topic
-        return bool(known and now) and known != now
 
     def revoked(self, places: Sequence[Place]) -> None:
         self._revoked_now.update(places)
@@ -757,10 +667,7 @@ class Listener:
 
     def _begin(self, place: Place, begin: Begin) -> None:
         """A new assignment of `place`."""
-        self._tell_out_of_range(place, begin)
-        partition = self._partitions[place] = self._made(place, begin)
-        if begin.stands:
-            partition.stand()
+        partition = self._partitions[place] = self._arrivals.made(place, begin)
         if partition.committable is not None:
             self._commits.want(partition)
         self._hooks.expect(partition)
@@ -779,27 +686,6 @@ class Listener:
         self._elsewhere.pop(partition, None)
         self._setbacks.forget(partition)
         self._quarantine.settled(partition)
-
-    def _made(self, place: Place, begin: Begin) -> Partition:
-        work, assignment = self._work(place.topic), self._assignment(place, begin.offset)
-        if work is None:
-            self._events.tell(told.NotRouted(**self._where(place), error=f"{place.topic!r} has no route here: held"))
-            partition = Partition(place, begin.committed, Policy(), _no_lane, assignment, begin.memo)
-            partition.hold()
-            return partition
-        handler, pool, reply = work.handler, work.pool, self._inbox.put
-
-        def lane() -> Lane:
-            return Lane(handler, pool, reply)
-
-        return Partition(place, begin.committed, work.policy, lane, assignment, begin.memo)
-
-    def _assignment(self, place: Place, offset: int) -> Assignment:
-        return Assignment(self.group, place.topic, place.partition, offset, self._inbox.put)
-
-    def _policy(self, topic: str) -> Policy:
-        work = self._work(topic)
-        return Policy() if work is None else work.policy
 
     def _insistently(self, question: Callable[[], T]) -> T:
         """Ask the broker again until it answers, or a stop comes: without an answer no partition can begin."""
@@ -822,49 +708,6 @@ class Listener:
 
     def _where(self, place: Place) -> dict[str, Any]:
         return {"group": self.group, "topic": place.topic, "partition": place.partition}
-
-    def _tell_out_of_range(self, place: Place, begin: Begin) -> None:
-        if begin.missed is None:
-            return
-        wanted, low, high = begin.missed
-        where = f"offset {wanted} is not in the log, which holds {low} up to before {high}"
-        then = f"going on at {begin.offset}"
-        if begin.stands:
-            then = 'it stands still, as on_gap="stop" says: start with another on_gap, or set the offset of the group'
-        resumed = None if begin.stands else begin.offset
-        event = told.OutOfRange(
-            **self._where(place), wanted=wanted, low=low, high=high, resumed=resumed, error=f"{where}: {then}"
-        )
-        self._events.tell(event)
-
-    def _tell_renewed(self, topic: str, places: Sequence[Place]) -> None:
-        said = f"topic {topic} was deleted and made again: the new one is read from its beginning"
-        numbers = tuple(place.partition for place in places if place.topic == topic)
-        self._events.tell(told.TopicRenewed(group=self.group, topic=topic, partitions=numbers, error=said))
-
-    def _tell_unassigned(self, now: float) -> None:
-        """Said once: nothing at all came of subscribing, and nobody says why."""
-        if self._joined or now < self._join_by:
-            return
-        self._joined = True
-        if not self._troubles.any:
-            said = (
-                f"nothing was assigned within {JOIN_TIMEOUT:g} s: another member may be slow to take part in the "
-                "rebalance, or the brokers do not know group.protocol=consumer, if that is set (Kafka does since 4.0)"
-            )
-            self._troubles.heard(self.group, Trouble("NO_ASSIGNMENT", said, Effect.NEWS))
-
-    def _tell_stalled(self, now: float) -> None:
-        if now < self._stall_tick:
-            return
-        self._stall_tick = now + min(1.0, self._bounds.stall_after / 4)
-        before, self._held = self._held, dict.fromkeys(self._flow.holding())
-        for partition in self._held:
-            if partition not in before:
-                partition.stood_at = -1
-            if (waited := partition.stalled(now, self._bounds.stall_after)) is not None:
-                event = told.Stalled(**self._where(partition.place), offset=partition.in_progress, waited=waited)
-                self._events.tell(event)
 
     def _tell_retried(self, partition: Partition, record: Record, attempt: int) -> None:
         self._events.tell(told.Retried(**self._where(partition.place), offset=record.offset() or 0, attempt=attempt))
@@ -892,9 +735,7 @@ class Listener:
             self._turn_closing(PATIENCE)
         self._commits.give_up()
         self.pulse = float("inf")
-        leaving = Thread(target=_leave, args=(self._client,), name=f"karafka-leaving-{self.group}", daemon=True)
-        leaving.start()
-        leaving.join(CLOSE_TIMEOUT)
+        self._membership.leave()
 
     def _working(self, mine: Sequence[Partition]) -> bool:
         """Whether something runs that a stop waits for: of what is ours, and of what was taken away meanwhile."""
@@ -917,25 +758,3 @@ class Listener:
                 for place, offset in gone.items()
             ),
         )
-
-
-def _leave(client: Consumer) -> None:
-    # With the broker away there is nobody to take leave of: the session's time-out tells the group.
-    with suppress(BrokerError):
-        client.close()
-
-
-def _no_lane() -> Lane:
-    def refuse(_run: Any) -> None:
-        raise AssertionError("a partition without a route gives out nothing")
-
-    return Lane(refuse, _NoPool(), lambda _outcome: None)
-
-
-class _NoPool:
-    """Where nothing is routed nothing is performed."""
-
-    def submit(self, job: Any) -> None:
-        raise AssertionError(job)
-
-    def stop(self) -> None: ...

@@ -8,7 +8,7 @@ because the client may hand back more than was stored. What cannot be read is as
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from zlib import crc32
 
 MAGIC = "k1"
@@ -34,6 +34,10 @@ class Memo:
     def another_topic(self, cluster: str, topic: str) -> bool:
         """Whether this was written about another topic of the same name, on the cluster with that id."""
         return bool(self.topic and topic) and self.cluster == cluster and self.topic != topic
+
+    def cleared(self) -> Memo:
+        """Nothing crashed, and nothing is suspect."""
+        return replace(self, crashes=0, named=-1, times=0)
 
 
 def encode(memo: Memo) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 
 from karafka.assignment import Assignment
@@ -338,7 +338,7 @@ class Partition:
         if position > self._tried[0]:
             self._tried, self._limit = (-1, 0), None
         if self.suspicion is not None and position >= self.suspicion.clear_at and self.memo.crashes:
-            self.memo = replace(self.memo, crashes=0, named=-1, times=0)
+            self.memo = self.memo.cleared()
 
     def _come_back(self, records: list[Record]) -> None:
         """`records` go back to the front, before those of the jobs behind them, which are withdrawn."""

@@ -69,7 +69,7 @@ class Quarantine:
         grave = partition.policy.dead_letter
         kept = partition.memo
         if grave is None or not grave.crashes:
-            partition.memo = replace(kept, open=False, crashes=0, named=-1, times=0)
+            partition.memo = replace(kept.cleared(), open=False)
             return
         outlived = self._outlived.pop(partition.place, None)
         crashed = kept.open and kept != outlived
@@ -125,7 +125,7 @@ class Quarantine:
     def close(self, partition: Partition) -> None:
         """`partition` is given up in order: the last commit takes back that somebody is at work."""
         if partition.suspicion is not None:
-            partition.memo = replace(partition.memo, open=False, crashes=0, named=-1, times=0)
+            partition.memo = replace(partition.memo.cleared(), open=False)
 
     def lose(self, partition: Partition) -> None:
         """`partition` is lost, and this process lives: if it comes back, nobody died."""

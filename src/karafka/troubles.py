@@ -87,10 +87,6 @@ class Troubles:
         if since is not None:
             self._events.tell(ClientRecovered(group=group, waited=self._clock.monotonic() - since))
 
-    def refuses(self, topic: str) -> bool:
-        """Whether `topic` is known to be there, and refused."""
-        return (Cause.TOPIC, topic) in self._open
-
     def _say(self, group: str, found: Diagnosis, code: str) -> None:
         if found.key in self._open:
             return

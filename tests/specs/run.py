@@ -317,7 +317,7 @@ class Watched(Server):
 
     def _listener(self, subscription: Subscription, memory: int) -> Listener:
         listener = super()._listener(subscription, memory)
-        make: Any = listener._make_client
+        make: Any = listener._membership._make
 
         def made() -> Client:
             client: Any = make()
@@ -330,7 +330,7 @@ class Watched(Server):
             client.commit = watched
             return cast("Client", client)
 
-        listener._make_client = made
+        listener._membership._make = made
         return listener
 
 

@@ -21,7 +21,7 @@ class Gauge:
         self.events = Events()
         self.told: list[Event] = []
         self.events.on(Event, self.told.append)
-        self.flow = Flow(self.broker, self.events, "g", memory)
+        self.flow = Flow(self.broker, self.events, "g", memory, 60.0)
 
     def partition(self, number: int = 0, count: int = 0, size: int = 2, policy: Policy | None = None) -> Partition:
         made = Partition(

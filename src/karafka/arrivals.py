@@ -1,0 +1,146 @@
+"""Partitions that arrive: asked where they begin, made, and told of where something is not as it was left.
+
+What is known of the topics is kept here: of one that was deleted and made again all begins anew. The listener's
+thread's alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from karafka.assignment import Assignment, Wish
+from karafka.client import Consumer, Identities
+from karafka.events import Events, NotRouted, OutOfRange, TopicRenewed
+from karafka.jobs import Lane, Outcome
+from karafka.messages import Place
+from karafka.metadata import Memo
+from karafka.partition import Partition
+from karafka.policy import Policy
+from karafka.setbacks import Work
+from karafka.starts import Begin, resolve
+
+
+class Arrivals:
+    """See the module. `work(topic)` answers what is done with a topic; `put` is the listener's inbox."""
+
+    def __init__(
+        self,
+        group: str,
+        events: Events,
+        *,
+        work: Callable[[str], Work | None],
+        put: Callable[[Outcome | Wish], None],
+    ) -> None:
+        self._group = group
+        self._events = events
+        self._work = work
+        self._put = put
+        # Kafka's ids of the topics that are read, as far as known.
+        self._ids = Identities("", {})
+        # The id of each topic when its partitions began here.
+        self._known: dict[str, str] = {}
+
+    def begins(self, client: Consumer, places: Sequence[Place]) -> Mapping[Place, Begin]:
+        """Where each of `places` begins. Raises `BrokerError`."""
+        return resolve(client, places, self._policy, self._ids)
+
+    def arrive(self, begins: Mapping[Place, Begin]) -> None:
+        """They begin there: what they say of their topics is told, and known from now on."""
+        for topic in sorted(
+            {place.topic for place, begin in begins.items() if begin.renewed or self._new(place, begin)}
+        ):
+            self._tell_renewed(topic, [place for place in begins if place.topic == topic])
+        self._known |= {place.topic: begin.memo.topic for place, begin in begins.items() if begin.memo.topic}
+
+    def _new(self, place: Place, begin: Begin) -> bool:
+        """Whether this process read another topic of that name; with the former one the broker forgot its offsets."""
+        known, now = self._known.get(place.topic), begin.memo.topic
+        return bool(known and now) and known != now
+
+    def identify(self, found: Identities, partitions: Iterable[Partition]) -> Mapping[Place, Memo]:
+        """The topics' ids as they are now. The places whose topic is another one than they were read from; told."""
+        self._ids = found
+        renewed: dict[Place, Memo] = {}
+        for partition in partitions:
+            place, topic = partition.place, found.topics.get(partition.place.topic) or ""
+            if partition.memo.another_topic(found.cluster, topic):
+                renewed[place] = Memo(cluster=found.cluster, topic=topic)
+            elif topic:
+                partition.memo = replace(partition.memo, cluster=found.cluster, topic=topic)
+            if topic:
+                self._known[place.topic] = topic
+        for name in sorted({place.topic for place in renewed}):
+            self._tell_renewed(name, [place for place in renewed if place.topic == name])
+        return renewed
+
+    def made(self, place: Place, begin: Begin) -> Partition:
+        """A partition that begins there; one that nothing is routed for is held."""
+        self.missed(place, begin)
+        work, assignment = self._work(place.topic), self.assignment(place, begin.offset)
+        if work is None:
+            said = f"{place.topic!r} has no route here: held"
+            self._events.tell(NotRouted(group=self._group, topic=place.topic, partition=place.partition, error=said))
+            partition = Partition(place, begin.committed, Policy(), _no_lane, assignment, begin.memo)
+            partition.hold()
+            return partition
+        handler, pool, reply = work.handler, work.pool, self._put
+
+        def lane() -> Lane:
+            return Lane(handler, pool, reply)
+
+        partition = Partition(place, begin.committed, work.policy, lane, assignment, begin.memo)
+        if begin.stands:
+            partition.stand()
+        return partition
+
+    def assignment(self, place: Place, offset: int) -> Assignment:
+        """What user code is to see of `place`, read from `offset`."""
+        return Assignment(self._group, place.topic, place.partition, offset, self._put)
+
+    def missed(self, place: Place, begin: Begin) -> None:
+        """Tell, with the numbers, if the log does not hold the offset that was wanted."""
+        if begin.missed is None:
+            return
+        wanted, low, high = begin.missed
+        where = f"offset {wanted} is not in the log, which holds {low} up to before {high}"
+        then = f"going on at {begin.offset}"
+        if begin.stands:
+            then = 'it stands still, as on_gap="stop" says: start with another on_gap, or set the offset of the group'
+        event = OutOfRange(
+            group=self._group,
+            topic=place.topic,
+            partition=place.partition,
+            wanted=wanted,
+            low=low,
+            high=high,
+            resumed=None if begin.stands else begin.offset,
+            error=f"{where}: {then}",
+        )
+        self._events.tell(event)
+
+    def _tell_renewed(self, topic: str, places: Iterable[Place]) -> None:
+        said = f"topic {topic} was deleted and made again: the new one is read from its beginning"
+        numbers = tuple(place.partition for place in places)
+        self._events.tell(TopicRenewed(group=self._group, topic=topic, partitions=numbers, error=said))
+
+    def _policy(self, topic: str) -> Policy:
+        work = self._work(topic)
+        return Policy() if work is None else work.policy
+
+
+def _no_lane() -> Lane:
+    def refuse(_run: Any) -> None:
+        raise AssertionError("a partition without a route gives out nothing")
+
+    return Lane(refuse, _NoPool(), lambda _outcome: None)
+
+
+class _NoPool:
+    """Where nothing is routed nothing is performed."""
+
+    def submit(self, job: Any) -> None:
+        raise AssertionError(job)
+
+    def stop(self) -> None: ...
