@@ -13,7 +13,7 @@ import dis
 from bisect import bisect_left
 from collections.abc import Callable
 from inspect import isasyncgen, isawaitable, iscoroutine, iscoroutinefunction, isgenerator
-from typing import Any
+from typing import Any, NoReturn
 
 from karafka.controllers import Abort, AnyController, BatchController, Context, Discard, ahead_of, hooks_of
 from karafka.events import Aborted, Discarded
@@ -94,11 +94,7 @@ class Each:
             self.aborted(controller._record, error)
             return
         message = controller._message
-        unparsed = message.error if message is not None else None
-        # Whatever name user code gave it: what could not be parsed never will be. What it asks for, it gets.
-        if unparsed is None or unparsed is error or isinstance(error, Asked):
-            raise error
-        raise unparsed from error
+        _raise_first(message.error if message is not None else None, error)
 
     def _made(self, run: Run, record: Record, attempt: int) -> Any:
         controller = self._controller()
@@ -176,8 +172,8 @@ class Batches:
                 getattr(controller, hook)()
             if (answer := controller.perform()) is not None:
                 refuse_unperformed(answer)
-        except Abort as abort:
-            _tell_aborted(self._context, self._controller, run.records[0], abort)
+        except Exception as error:  # noqa: BLE001 - raised again, unless it is a way to finish
+            self._judged(controller, run, error)
         else:
             _raise_swallowed_in(controller)
         run.finished = len(run.records)
@@ -192,11 +188,18 @@ class Batches:
                 if isawaitable(answer):
                     await answer
             await controller.perform()
-        except Abort as abort:
-            _tell_aborted(self._context, self._controller, run.records[0], abort)
+        except Exception as error:  # noqa: BLE001 - raised again, unless it is a way to finish
+            self._judged(controller, run, error)
         else:
             _raise_swallowed_in(controller)
         run.finished = len(run.records)
+
+    def _judged(self, controller: Any, run: Run, error: Exception) -> None:
+        """Return where the batch is finished all the same; raise what it is to be judged by otherwise."""
+        if isinstance(error, Abort):
+            _tell_aborted(self._context, self._controller, run.records[0], error)
+            return
+        _raise_first(controller.messages.error, error)
 
     def _made(self, run: Run) -> Any:
         controller = self._controller()
@@ -248,6 +251,16 @@ def _after(last: Record | None, records: list[Record]) -> int:
     if last is records[-1]:
         return len(records)
     return bisect_left(records, last.offset() or 0, key=offset_of) + 1
+
+
+def _raise_first(unparsed: Exception | None, error: Exception) -> NoReturn:
+    """Raise `error`; or what could not be parsed before, whatever name user code gave it: that never will be.
+
+    What user code asks for, it gets.
+    """
+    if unparsed is None or unparsed is error or isinstance(error, Asked):
+        raise error
+    raise unparsed from error
 
 
 def _raise_swallowed(controller: Any) -> None:

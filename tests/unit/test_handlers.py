@@ -578,6 +578,25 @@ class TestBatches:
 
         assert (type(error), finished) == (ParseError, 0)
 
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    def test_a_parse_error_raised_on_as_something_else_still_judges_the_batch(self, *, asynchronous: bool) -> None:
+        """As it does a message of its own; a way to finish is one all the same."""
+
+        class Renaming(BatchController[Any]):
+            def perform(self) -> None:
+                try:
+                    _ = self.params
+                except ParseError as error:
+                    raise ValueError("bad orders") from error
+
+        class RenamingAsync(BatchController[Any]):
+            async def perform(self) -> None:
+                Renaming.perform(self)  # type: ignore[arg-type]  # of the same shape
+
+        error, finished = Desk(RenamingAsync if asynchronous else Renaming).fail(b"1", BAD)
+
+        assert (type(error), finished) == (ParseError, 0)
+
     def test_an_abort_finishes_it_with_an_event(self) -> None:
         """On purpose, as a whole."""
 
