@@ -20,12 +20,14 @@ _HEAD = re.compile(r"k1:(\d{4}):([0-9a-f]{8}):")
 class Memo:
     """`cluster` and `topic` are Kafka's ids, so that an offset is not taken for one of another topic of that name.
 
-    The rest is kept where crashes are counted: `open` while an owner is at work, `crashes` that ended such work in a
-    row, and the message `named` before it was performed, `times` over.
+    `partitions` is how many the topic had when its group began at their ends: what is added later begins at its
+    beginning. The rest is kept where crashes are counted: `open` while an owner is at work, `crashes` that ended such
+    work in a row, and the message `named` before it was performed, `times` over.
     """
 
     cluster: str = ""
     topic: str = ""
+    partitions: int = 0
     open: bool = False
     crashes: int = 0
     named: int = -1
@@ -43,6 +45,7 @@ class Memo:
 def encode(memo: Memo) -> str:
     """`memo` as text; empty where there is nothing to say."""
     said = {"u": memo.cluster, "t": memo.topic}
+    said |= {"p": str(memo.partitions)} if memo.partitions else {}
     said |= {"o": "1"} if memo.open else {}
     said |= {"c": str(memo.crashes)} if memo.crashes else {}
     said |= {"n": str(memo.named), "x": str(memo.times)} if memo.named >= 0 else {}
@@ -64,6 +67,7 @@ def decode(text: str | None) -> Memo | None:
         return Memo(
             cluster=said.get("u", ""),
             topic=said.get("t", ""),
+            partitions=int(said.get("p", 0)),
             open=said.get("o") == "1",
             crashes=int(said.get("c", 0)),
             named=int(said.get("n", -1)),

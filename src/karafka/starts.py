@@ -2,8 +2,8 @@
 
 Committed and in the log: there. Committed, but deleted from the log since: where the route's `on_gap` says, with an
 event. Committed of a former topic of that name: at the first message kept, with an event.
-Never committed: at the first message kept; or at the end, where the route says `start="latest"` and its group has
-never read the topic. A partition that is added later begins at its beginning, whatever the route says.
+Never committed: at the first message kept; or at the end, where the route says `start="latest"` and the partition was
+there when its group began to read the topic. One that is added later begins at its beginning, whatever the route says.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def resolve(
         return {}
     committed = client.committed(places, TIMEOUT)
     bounds = client.bounds(places, TIMEOUT)
-    fresh: dict[str, bool] = {}
+    early: dict[str, int] = {}
     begins: dict[Place, Begin] = {}
     for place in places:
         kept, (low, high) = committed[place], bounds[place]
@@ -63,10 +63,13 @@ def resolve(
             else:
                 begins[place] = beyond(policy(place.topic).on_gap, kept.offset, low, high, memo)
             continue
-        if place.topic not in fresh:
-            fresh[place.topic] = policy(place.topic).start == "latest" and _never_read(client, place.topic)
-        # The end is committed at once, or the next start would take another one; a beginning need not be.
-        begins[place] = Begin(high, None, memo) if fresh[place.topic] else Begin(low, low, memo)
+        if place.topic not in early:
+            early[place.topic] = _early(client, place.topic) if policy(place.topic).start == "latest" else 0
+        if place.partition < early[place.topic]:
+            # The end is committed at once, or the next start would take another one; a beginning need not be.
+            begins[place] = Begin(high, None, replace(memo, partitions=early[place.topic]))
+        else:
+            begins[place] = Begin(low, low, memo)
     return begins
 
 
@@ -83,6 +86,13 @@ def beyond(gap: Gap, wanted: int, low: int, high: int, memo: Memo) -> Begin:
             return Begin(low, low, memo, missed, stands=True)
 
 
-def _never_read(client: Consumer, topic: str) -> bool:
+def _early(client: Consumer, topic: str) -> int:
+    """How many partitions `topic` had when its group began to read it: all there are, if that is now.
+
+    Members begin side by side: the first to commit says for all of them how many there were.
+    """
     everywhere = client.partitions(topic, TIMEOUT)
-    return all(offset is None for offset in client.committed(everywhere, TIMEOUT).values())
+    kept = [one for one in client.committed(everywhere, TIMEOUT).values() if one is not None]
+    if not kept:
+        return len(everywhere)
+    return max((decode(one.metadata) or Memo()).partitions for one in kept)

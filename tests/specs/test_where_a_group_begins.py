@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
 from karafka import Controller
 from karafka.events import Assigned, Committed
+from tests.brokers import new_group
 from tests.specs.run import Notes, Stage, running, until
 
 
@@ -46,6 +48,42 @@ def test_a_partition_added_later_begins_at_its_beginning(stage: Stage) -> None:
         stage.send(topic, ["2", "3"], partition=1)
         until(lambda: len(seen) == 2)
     assert seen.all() == [2, 3]
+
+
+def test_members_that_start_side_by_side_all_begin_at_the_end(stage: Stage) -> None:
+    """One has committed its end, with what it keeps beside it, before the other is told of its share."""
+    topic, first, group = stage.topic(2), stage.app(), new_group()
+    seen: Notes[int] = Notes()
+    for partition in (0, 1):
+        stage.send(topic, ["1"], partition=partition)
+
+    class Keep(Controller[int]):
+        def perform(self) -> None:
+            seen.add(self.params)
+
+    first.topic(topic, start="latest")(Keep)
+    with running(first) as server:
+        until(lambda: server.told(Committed))
+    copy(stage.bootstrap, first.config.client_id, group, TopicPartition(topic, 0))
+    second = stage.app(client_id=group)
+    second.topic(topic, start="latest")(Keep)
+    with running(second) as server:
+        until(lambda: server.told(Assigned))
+        stage.send(topic, ["2"], partition=1)
+        until(lambda: len(seen) > 0)
+    assert seen.all() == [2]
+
+
+def copy(bootstrap: str, group: str, other: str, place: TopicPartition) -> None:
+    """What `group` has committed of `place`, `other` has too."""
+
+    def asks(name: str) -> Consumer:
+        return Consumer({"bootstrap.servers": bootstrap, "group.id": name, "log_level": 0})
+
+    source, target = asks(group), asks(other)
+    target.commit(offsets=source.committed([place], 30), asynchronous=False)
+    source.close()
+    target.close()
 
 
 def test_an_end_is_remembered_before_the_first_message(stage: Stage) -> None:

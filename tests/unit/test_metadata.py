@@ -12,6 +12,7 @@ MEMOS = st.builds(
     Memo,
     cluster=IDS,
     topic=IDS,
+    partitions=st.integers(0, 10**6),
     open=st.booleans(),
     crashes=st.integers(0, 10**9),
     named=st.just(-1),

@@ -58,7 +58,7 @@ def test_a_group_that_has_committed_nothing_begins_at_the_first_message_kept(bro
 
 def test_a_group_that_has_never_read_a_topic_may_begin_at_its_end(broker: Broker) -> None:
     """Which is to be committed at once: the next start would choose another end."""
-    assert begin(broker, late=True) == Begin(20, None)
+    assert begin(broker, late=True) == Begin(20, None, Memo(partitions=2))
 
 
 def test_a_partition_added_later_begins_at_its_beginning(broker: Broker) -> None:
@@ -66,6 +66,19 @@ def test_a_partition_added_later_begins_at_its_beginning(broker: Broker) -> None
     broker.stored[P1] = 15
 
     assert begin(broker, late=True) == Begin(10, 10)
+
+
+def test_partitions_that_come_to_members_one_after_the_other_begin_alike(broker: Broker) -> None:
+    """What the first one committed at once does not make the second one's look as if they had been added since."""
+    first = begin(broker, late=True)
+    broker.stored[P0], broker.metadata[P0] = first.offset, encode(first.memo)
+
+    assert begin(broker, late=True, places=[P1]) == Begin(20, None, Memo(partitions=2))
+
+    added = Place("orders", 2)
+    for offset in range(5):
+        broker.append(added, Letter("orders", 2, offset))
+    assert begin(broker, late=True, places=[added]) == Begin(0, 0)
 
 
 def test_partitions_that_come_together_are_judged_together(broker: Broker) -> None:
