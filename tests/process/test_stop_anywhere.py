@@ -174,9 +174,8 @@ def test_while_partitions_change_hands(kafka: Running, tmp_path: Path, leaver: s
 def test_while_a_partition_that_goes_is_waited_for(kafka: Running, tmp_path: Path, way: str) -> None:
     """The bound of the stop holds inside a revocation that would wait longer, and what ran on is named."""
     scene = Scene(kafka.bootstrap, tmp_path, partitions=2)
-    source = scene.app(
-        "print('begun')", "time.sleep(600)", drain_timeout=100.0, shutdown_timeout=1.0 if way == "time-out" else 100.0
-    )
+    patience = 1.0 if way == "time-out" else 100.0
+    source = scene.app("print('begun')", "time.sleep(600)", kafka=EAGER, drain_timeout=100.0, shutdown_timeout=patience)
     scene.send(0)
     with ExitStack() as stack:
         first = stack.enter_context(serve(tmp_path, source))
