@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from karafka import listener as listening
+from karafka import membership as belonging
 from karafka import watch as watching
 from karafka.assignment import Assignment, Wish
 from karafka.client import Answer, Consumer, Effect, Identities, Kept, News, Rebalance, Topics, Trouble
@@ -511,7 +511,7 @@ class House:
     def __post_init__(self) -> None:
         self.watches: list[StillWatch] = []
         self.monkeypatch.setattr(watching, "TopicWatch", self._watch)
-        self.monkeypatch.setattr(listening, "Thread", AtOnce)
+        self.monkeypatch.setattr(belonging, "Thread", AtOnce)
         self.clock = HandClock()
         self.broker = Broker(self.clock)
         self.hands = Hands()
