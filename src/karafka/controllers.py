@@ -17,7 +17,7 @@ from karafka.assignment import COMMIT_TIMEOUT, Assignment
 from karafka.errors import ConfigError
 from karafka.events import Events
 from karafka.messages import Batch, Handler, Message, Parse, PartitionHooks, Record, Run
-from karafka.policy import AskedBurial, AskedRetry
+from karafka.policy import Asked, AskedBurial, AskedRetry
 
 T = TypeVar("T")
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -26,12 +26,8 @@ PARTITION_HOOKS = ("on_assigned", "on_revoked", "on_shutdown")
 _HOOK = "__karafka_before_enqueue__"
 
 
-class Abort(Exception):  # noqa: N818 - the talk's word: it is not an error
+class Abort(Asked):
     """Raise it to drop a message on purpose: it counts as finished, `perform` is not run, an event says so."""
-
-    def __init__(self, reason: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class Discard(Abort):

@@ -35,9 +35,18 @@ class ParseError(MessageError):
     """A payload that its parser refused, or that is not of the controller's type. Trying again cannot help."""
 
 
+# Of a group of exceptions so many are named.
+NAMED = 5
+
+
 def words(error: BaseException) -> str:
-    """The text of an exception of somebody else's, whose `__str__` may itself raise."""
+    """The text of an exception of somebody else's, whose `__str__` may itself raise; of a group with what is in it."""
     try:
-        return str(error)
+        text = str(error)
     except Exception as raised:  # noqa: BLE001 - it is theirs
-        return f"(its text cannot be had: {type(raised).__name__})"
+        text = f"(its text cannot be had: {type(raised).__name__})"
+    if not isinstance(error, BaseExceptionGroup):
+        return text
+    inside = [f"{type(one).__name__}: {words(one)}".removesuffix(": ") for one in error.exceptions[:NAMED]]
+    more = len(error.exceptions) - NAMED
+    return f"{text}: {'; '.join(inside)}{f'; and {more} more' if more > 0 else ''}"

@@ -16,9 +16,10 @@ from inspect import isasyncgen, isawaitable, iscoroutine, iscoroutinefunction, i
 from typing import Any, NoReturn
 
 from karafka.controllers import Abort, AnyController, BatchController, Context, Discard, ahead_of, hooks_of
+from karafka.errors import words
 from karafka.events import Aborted, Discarded
 from karafka.messages import Batch, Handler, Record, Run, offset_of
-from karafka.policy import Asked
+from karafka.policy import Asked, asked, leaves
 
 
 def handler_for(controller: type[AnyController], context: Context) -> Handler:
@@ -66,7 +67,7 @@ class Each:
                 getattr(controller, hook)()
             if (answer := controller.perform()) is not None:
                 refuse_unperformed(answer)
-        except Exception as error:  # noqa: BLE001 - raised again, unless it is a way to finish
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, unless it is a way to finish
             self._judged(controller, error)
         else:
             _raise_swallowed(controller)
@@ -80,7 +81,7 @@ class Each:
                 if isawaitable(answer):
                     await answer
             await controller.perform()
-        except Exception as error:  # noqa: BLE001 - raised again, unless it is a way to finish
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, unless it is a way to finish
             self._judged(controller, error)
         else:
             _raise_swallowed(controller)
@@ -88,10 +89,10 @@ class Each:
     def aborted(self, record: Record, abort: Abort) -> None:
         _tell_aborted(self._context, self._controller, record, abort)
 
-    def _judged(self, controller: Any, error: Exception) -> None:
+    def _judged(self, controller: Any, error: BaseException) -> None:
         """Return where the message is finished all the same; raise what it is to be judged by otherwise."""
-        if isinstance(error, Abort):
-            self.aborted(controller._record, error)
+        if (abort := dropped(error)) is not None:
+            self.aborted(controller._record, abort)
             return
         message = controller._message
         _raise_first(message.error if message is not None else None, error)
@@ -137,11 +138,11 @@ class Ahead:
                         if (answer := controller.perform()) is not None:
                             refuse_unperformed(answer)
                         last = record
-                except Exception as error:
+                except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, or a way to finish
                     if record is not last:
-                        if not isinstance(error, Abort) or record is None:
-                            raise
-                        each.aborted(record, error)
+                        if (abort := dropped(error)) is None or record is None:
+                            _raise_first(None, error)
+                        each.aborted(record, abort)
                     else:
                         # The parser refused the message after `last`: both iterators have passed it.
                         if run.halted:
@@ -172,7 +173,7 @@ class Batches:
                 getattr(controller, hook)()
             if (answer := controller.perform()) is not None:
                 refuse_unperformed(answer)
-        except Exception as error:  # noqa: BLE001 - raised again, unless it is a way to finish
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, unless it is a way to finish
             self._judged(controller, run, error)
         else:
             _raise_swallowed_in(controller)
@@ -188,16 +189,16 @@ class Batches:
                 if isawaitable(answer):
                     await answer
             await controller.perform()
-        except Exception as error:  # noqa: BLE001 - raised again, unless it is a way to finish
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, unless it is a way to finish
             self._judged(controller, run, error)
         else:
             _raise_swallowed_in(controller)
         run.finished = len(run.records)
 
-    def _judged(self, controller: Any, run: Run, error: Exception) -> None:
+    def _judged(self, controller: Any, run: Run, error: BaseException) -> None:
         """Return where the batch is finished all the same; raise what it is to be judged by otherwise."""
-        if isinstance(error, Abort):
-            _tell_aborted(self._context, self._controller, run.records[0], error)
+        if (abort := dropped(error)) is not None:
+            _tell_aborted(self._context, self._controller, run.records[0], abort)
             return
         _raise_first(controller.messages.error, error)
 
@@ -253,14 +254,30 @@ def _after(last: Record | None, records: list[Record]) -> int:
     return bisect_left(records, last.offset() or 0, key=offset_of) + 1
 
 
-def _raise_first(unparsed: Exception | None, error: Exception) -> NoReturn:
-    """Raise `error`; or what could not be parsed before, whatever name user code gave it: that never will be.
+def dropped(error: BaseException) -> Abort | None:
+    """The wish to drop the message, if that is what user code asks for; with what failed beside it in a group."""
+    wish = asked(error)
+    if not isinstance(wish, Abort):
+        return None
+    others = [one for one in leaves(error) if not isinstance(one, Asked)]
+    if not others:
+        return wish
+    beside = "; ".join(f"{type(one).__name__}: {words(one)}" for one in others)
+    kind = Discard if isinstance(wish, Discard) else Abort
+    return kind(f"{wish.reason} (beside it failed: {beside})".lstrip())
 
-    What user code asks for, it gets.
+
+def _raise_first(unparsed: Exception | None, error: BaseException) -> NoReturn:
+    """Raise what user code asks for, from within a group too; or what could not be parsed before, whatever name user
+    code gave it: that never will be; or `error`.
     """
-    if unparsed is None or unparsed is error or isinstance(error, Asked):
+    wish = asked(error)
+    if isinstance(wish, Asked) and not all(isinstance(one, Asked) for one in leaves(error)):
+        raise error  # done as asked, and what failed beside it is told
+    first = wish if wish is not None else unparsed if unparsed is not None else error
+    if first is error:
         raise error
-    raise unparsed from error
+    raise first from error
 
 
 def _raise_swallowed(controller: Any) -> None:

@@ -5,7 +5,7 @@ Values and one pure function; the listener acts on the verdict. Nothing here tou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, cast
 
@@ -26,7 +26,7 @@ class Backoff:
 
     `Backoff(1, 30).on(TimeoutError)` tries only those errors again, `.never(ValueError)` all but those: what is not
     worth another try goes to the dead letter topic at once. Where there is none it backs off like any failure, so
-    that nothing is skipped.
+    that nothing is skipped. A group of exceptions is worth another try when each error in it is.
     """
 
     first: float = 1.0
@@ -55,10 +55,13 @@ class Backoff:
         return replace(self, but=(*self.but, *_checked("never", errors)))
 
     def helps(self, error: BaseException) -> bool:
-        """Whether trying again may help. A parser's error stays what it is."""
-        if isinstance(error, (ParseError, *self.but)):
+        """Whether trying again may help: with a group, whether it may help against each error in it.
+
+        A parser's error stays what it is. A group may also be named itself, by `on` or `never`.
+        """
+        if any(isinstance(one, (ParseError, *self.but)) for one in within(error)):
             return False
-        return not self.only or isinstance(error, self.only)
+        return not self.only or isinstance(error, self.only) or all(isinstance(one, self.only) for one in leaves(error))
 
     def delay(self, attempt: int, chance: float = 0.5) -> float:
         """Seconds to wait after the `attempt`-th try failed (from 1); `chance` in [0, 1) places the jitter."""
@@ -79,7 +82,9 @@ class DeadLetter:
     when the broker has confirmed.
 
     `strategy(error, attempt)` may decide otherwise: it answers `Skip()`, `Retry(seconds)`, `Bury()`, or None for
-    what is told above. `producer` are librdkafka settings for its sending alone.
+    what is told above. A group of exceptions is shown to it whole; where it has nothing to say to that, each error in
+    it: of the answers the longest `Retry` wins, then `Bury`, and `Skip` only where it is the answer to all.
+    `producer` are librdkafka settings for its sending alone.
 
     `crashes`: what killed `after` processes is buried too, unperformed. After two ends in a row that nobody told of (a
     segmentation fault, out of memory) messages are performed one by one, each after a commit that names it.
@@ -130,7 +135,7 @@ class Policy:
 
 
 class Asked(Exception):  # noqa: N818 - not an error: what user code wants to become of its message
-    """Raised by `self.retry`, `self.bury`, `self.discard`: not a failure of the code, but its decision."""
+    """Raised by `self.retry`, `bury`, `discard` and `abort`: not a failure of the code, but its decision."""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
@@ -147,6 +152,30 @@ class AskedRetry(Asked):
 
 class AskedBurial(Asked):
     """To the dead letter topic, now."""
+
+
+def within(error: BaseException) -> Iterator[BaseException]:
+    """`error`, and all that it holds if it is a group, and the groups in it, in order."""
+    yield error
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from within(one)
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The same without the groups themselves."""
+    return (one for one in within(error) if not isinstance(one, BaseExceptionGroup))
+
+
+def asked(error: BaseException) -> BaseException | None:
+    """What user code asks for by `error`, also from within a group, whatever else is in that; None if it just failed.
+
+    Several tasks may ask for several things: what ends the process comes first, then what keeps the message.
+    """
+    wanted: tuple[type[BaseException] | tuple[type[BaseException], ...], ...]
+    wanted = ((SystemExit, KeyboardInterrupt), AskedRetry, AskedBurial, Asked)
+    found = list(leaves(error))
+    return next((one for kind in wanted for one in found if isinstance(one, kind)), None)
 
 
 # Verdicts.
@@ -202,12 +231,15 @@ def judge(policy: Policy, error: BaseException, attempt: int, *, alone: bool = T
     """
     # These two alone end the process: burying would lose what the next one must read again. Everything else is a
     # failure, a leaked CancelledError or GeneratorExit too: one bad message must not stop a server for ever.
-    if isinstance(error, SystemExit):
-        return End(status=_status(error))
-    if isinstance(error, KeyboardInterrupt):
-        return End(status=130)
-    if isinstance(error, AskedRetry):
-        return Retry(after=error.after)
+    match asked(error):
+        case SystemExit() as end:
+            return End(status=_status(end))
+        case KeyboardInterrupt():
+            return End(status=130)
+        case AskedRetry(after=after):
+            return Retry(after=after)
+        case _:
+            pass
     verdict = _decide(policy, error, attempt, chance)
     if isinstance(verdict, Bury | Skip) and not alone:
         return Split(after=policy.retry.delay(1, chance) if policy.retry is not None else 0.0)
@@ -217,12 +249,25 @@ def judge(policy: Policy, error: BaseException, attempt: int, *, alone: bool = T
 def _decide(policy: Policy, error: BaseException, attempt: int, chance: float) -> Verdict:
     grave, retry = policy.dead_letter, policy.retry
     if grave is not None:
-        if grave.strategy is not None and (decided := grave.strategy(error, attempt)) is not None:
+        if grave.strategy is not None and (decided := _answer(grave.strategy, error, attempt)) is not None:
             return decided
-        hopeless = retry is None or isinstance(error, AskedBurial) or not retry.helps(error)
+        hopeless = retry is None or isinstance(asked(error), AskedBurial) or not retry.helps(error)
         if hopeless or attempt >= grave.after:
             return Bury()
     return Retry(after=retry.delay(attempt, chance)) if retry is not None else Hold()
+
+
+def _answer(strategy: Strategy, error: BaseException, attempt: int) -> Retry | Bury | Skip | None:
+    """What the strategy says to `error`; to a group that it has nothing to say to, what it says to each error in it."""
+    answer = strategy(error, attempt)
+    if answer is not None or not isinstance(error, BaseExceptionGroup):
+        return answer
+    answers = [strategy(one, attempt) for one in leaves(error)]
+    retries = [one for one in answers if isinstance(one, Retry)]
+    if retries:
+        return max(retries, key=lambda one: one.after)
+    said = [one for one in answers if not isinstance(one, Skip | None)]
+    return said[0] if said else answers[0] if None not in answers else None
 
 
 def _checked(method: str, errors: tuple[object, ...]) -> ErrorTypes:

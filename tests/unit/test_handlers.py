@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from karafka.controllers import Abort, BatchController, Context, Controller, before_enqueue
+from karafka.controllers import Abort, BatchController, Context, Controller, Discard, before_enqueue
 from karafka.errors import ParseError
 from karafka.events import Aborted, Discarded, Event, Events
 from karafka.handlers import Ahead, handler_for, touches_params_first
@@ -20,7 +20,7 @@ from karafka.jobs import perform as perform_job
 from karafka.messages import Place, Record, Run
 from karafka.parsers import Parser, payloads
 from karafka.partition import Partition
-from karafka.policy import Policy
+from karafka.policy import AskedRetry, Policy
 from tests.unit.house import Hands, Letter, ours
 
 GOOD, BAD = b'{"a": 1}', b"{no json"
@@ -625,6 +625,88 @@ class TestBatches:
         run.halt()
 
         assert desk.handle(run).finished == 0
+
+
+class TestGroups:
+    """What tasks raise together: what is asked for in it is done; what failed beside is told."""
+
+    def kinds(self, error: BaseException) -> list[Desk]:
+        """A desk for each way that a message goes, whose `perform` raises `error` at 2."""
+
+        class Quick(Controller[Any]):
+            def perform(self) -> None:
+                if self.params == 2:
+                    raise error
+
+        class Careful(Quick):
+            @before_enqueue
+            def hook(self) -> None: ...
+
+        class InLoop(Controller[Any]):
+            async def perform(self) -> None:
+                if self.params == 2:
+                    raise error
+
+        class Together(BatchController[Any]):
+            def perform(self) -> None:
+                if 2 in self.params:
+                    raise error
+
+        class TogetherInLoop(BatchController[Any]):
+            async def perform(self) -> None:
+                if 2 in self.params:
+                    raise error
+
+        return [Desk(one) for one in (Quick, Careful, InLoop, Together, TogetherInLoop)]
+
+    @pytest.mark.parametrize("beside", [[], [ValueError("no")], [asyncio.CancelledError()]])
+    def test_a_message_given_up_in_a_group_is_finished(self, beside: list[BaseException]) -> None:
+        """An event says so, and names what failed beside it."""
+        for desk in self.kinds(BaseExceptionGroup("tasks", [*beside, BaseExceptionGroup("in", [Discard("old")])])):
+            assert desk.perform(b"1", b"2", b"3").finished == 3
+            (told,) = desk.told
+            assert isinstance(told, Discarded)
+            assert told.reason.startswith("old")
+            assert ("beside" in told.reason) is bool(beside)
+
+    def test_what_else_is_asked_for_is_raised_itself(self) -> None:
+        """So that it is told as a decision, not as a failure."""
+        wish = AskedRetry(7)
+        for desk in self.kinds(ExceptionGroup("tasks", [wish])):
+            assert desk.fail(b"1", b"2")[0] is wish
+
+    def test_beside_a_failure_the_group_is_raised(self) -> None:
+        """It is told as a failure, and judged by what is asked for."""
+        error = ExceptionGroup("tasks", [AskedRetry(7), ValueError()])
+        for desk in self.kinds(error):
+            assert desk.fail(b"1", b"2")[0] is error
+
+    def test_what_ends_the_process_comes_first(self) -> None:
+        """A message that somebody gives up beside it is not finished."""
+        end = SystemExit(4)
+        for desk in self.kinds(BaseExceptionGroup("tasks", [Discard("old"), end])):
+            error, finished = desk.fail(b"1", b"2")
+            assert error is end
+            assert finished < 2
+
+    def test_a_group_of_failures_is_one(self) -> None:
+        """As it came."""
+        error = BaseExceptionGroup("tasks", [ValueError(), asyncio.CancelledError()])
+        for desk in self.kinds(error):
+            assert desk.fail(b"1", b"2")[0] is error
+
+    def test_a_parse_error_that_a_group_hides_judges_its_message(self) -> None:
+        """As under any other name."""
+
+        class Hiding(Controller[Any]):
+            async def perform(self) -> None:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self.read())
+
+            async def read(self) -> Any:
+                return self.params
+
+        assert isinstance(Desk(Hiding).fail(BAD)[0], ParseError)
 
 
 class TestNothingIsFinishedThatWasNotPerformed:

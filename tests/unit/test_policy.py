@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -38,6 +38,13 @@ NEVER = Policy(retry=STEADY.never(KeyError), dead_letter=DeadLetter("dead", afte
 NEVER_NO_GRAVE = Policy(retry=STEADY.never(KeyError))
 
 
+GROUPS = Policy(retry=STEADY.on(BaseExceptionGroup).never(KeyError), dead_letter=DeadLetter("dead", after=3))
+
+
+def group(*errors: BaseException) -> BaseExceptionGroup[BaseException]:
+    return BaseExceptionGroup("tasks", errors)
+
+
 def strategic(answer: Any) -> Policy:
     return Policy(retry=STEADY, dead_letter=DeadLetter("dead", after=3, strategy=lambda _error, _attempt: answer))
 
@@ -63,7 +70,21 @@ TABLE: list[tuple[str, Policy, BaseException, int, bool, Verdict]] = [
     ("a leaked CancelledError is a failure", PLAIN, asyncio.CancelledError(), 1, True, Retry(1.0)),
     ("and is buried like one", GRAVE, asyncio.CancelledError(), 3, True, Bury()),
     ("GeneratorExit is a failure", PLAIN, GeneratorExit(), 1, True, Retry(1.0)),
-    ("a group of exceptions is a failure", PLAIN, BaseExceptionGroup("", [SystemExit(1)]), 1, True, Retry(1.0)),
+    ("a group of exceptions is a failure", PLAIN, group(ValueError()), 1, True, Retry(1.0)),
+    ("with SystemExit in it, it ends the process", GRAVE, group(ValueError(), SystemExit(4)), 9, True, End(4)),
+    ("deep in it too", GRAVE, group(ValueError(), group(KeyboardInterrupt())), 9, False, End(130)),
+    ("before all else that is asked", GRAVE, group(AskedRetry(42.0), SystemExit(4)), 9, True, End(4)),
+    ("a leaked CancelledError in it is a failure", GRAVE, group(asyncio.CancelledError()), 3, True, Bury()),
+    ("another try asked for in a group", GRAVE, group(ValueError(), AskedRetry(42.0)), 9, True, Retry(42.0)),
+    ("before a burial: that can still be asked for", GRAVE, group(AskedBurial(), AskedRetry(42)), 9, True, Retry(42)),
+    ("a burial asked for in a group", GRAVE, group(ValueError(), AskedBurial()), 1, True, Bury()),
+    ("a group of what is worth a try is tried", PICKY, group(TimeoutError(), TimeoutError()), 1, True, Retry(1.0)),
+    ("one in it that is not: at once", PICKY, group(TimeoutError(), ValueError()), 1, True, Bury()),
+    ("one in it that never is: at once", NEVER, group(ValueError(), group(KeyError())), 1, True, Bury()),
+    ("a group with none of them is tried", NEVER, group(ValueError()), 1, True, Retry(1.0)),
+    ("a parser's error in a group goes at once", GRAVE, group(ValueError(), ParseError()), 1, True, Bury()),
+    ("a group can be named itself", GROUPS, group(ValueError()), 1, True, Retry(1.0)),
+    ("whatever is in it but for what never is", GROUPS, group(KeyError()), 1, True, Bury()),
     ("no second try, no grave: it stands still", ONCE, ValueError(), 1, True, Hold()),
     ("no second try, a grave: there", ONCE_GRAVE, ValueError(), 1, True, Bury()),
     ("no second try, in company: halves at once", ONCE_GRAVE, ValueError(), 1, False, Split(0.0)),
@@ -91,6 +112,55 @@ TABLE: list[tuple[str, Policy, BaseException, int, bool, Verdict]] = [
 def test_the_verdict(policy: Policy, error: BaseException, attempt: int, alone: bool, verdict: Verdict) -> None:  # noqa: FBT001
     """The whole of `judge`, a row for each rule."""
     assert judge(policy, error, attempt, alone=alone) == verdict
+
+
+class TestStrategiesAndGroups:
+    """A strategy that was written for single errors is right for what tasks raise together."""
+
+    ANSWERS: ClassVar[dict[type[BaseException], Any]] = {
+        TimeoutError: Retry(60.0),
+        ConnectionError: Retry(5.0),
+        KeyError: Bury(),
+        LookupError: Skip(),
+        IndexError: Skip(),
+        OSError: "nonsense",
+    }
+
+    def decide(self, error: BaseException, _attempt: int) -> Any:
+        return self.ANSWERS.get(type(error))
+
+    @pytest.mark.parametrize(
+        ("errors", "verdict"),
+        [
+            ((TimeoutError(), ConnectionError(), KeyError(), LookupError()), Retry(60.0)),
+            ((ConnectionError(), ValueError()), Retry(5.0)),
+            ((LookupError(), KeyError()), Bury()),
+            ((ValueError(), KeyError()), Bury()),
+            ((LookupError(), IndexError()), Skip()),
+            ((LookupError(), group(IndexError())), Skip()),
+            ((LookupError(), ValueError()), Retry(1.0)),
+            ((ValueError(), TypeError()), Retry(1.0)),
+            ((OSError(), LookupError()), "nonsense"),
+        ],
+    )
+    def test_each_error_in_it_is_asked_about(self, errors: tuple[BaseException, ...], verdict: Any) -> None:
+        """The longest retry, then burial; skipped only if all are; the rule where it says nothing to one."""
+        policy = Policy(retry=STEADY, dead_letter=DeadLetter("dead", after=3, strategy=self.decide))
+
+        assert judge(policy, group(*errors), 1) == verdict
+
+    def test_it_may_decide_on_the_whole(self) -> None:
+        """It is shown the group first, and asked about nothing more if it answers."""
+        shown: list[BaseException] = []
+
+        def decide(error: BaseException, _attempt: int) -> Skip | None:
+            shown.append(error)
+            return Skip() if isinstance(error, BaseExceptionGroup) else None
+
+        both = group(ValueError(), TypeError())
+
+        assert judge(Policy(dead_letter=DeadLetter("dead", strategy=decide)), both, 1) == Skip()
+        assert shown == [both]
 
 
 class TestBackoff:
@@ -197,6 +267,17 @@ class TestGraveHeaders:
         headers = grave_headers(letter, "g" * 50_000, 1, unspeakable(text), 0.0)
 
         assert sum(len(name) + len(value or b"") for name, value in headers) <= 4_096
+
+    def test_a_group_is_named_with_what_is_in_it(self) -> None:
+        """The text of the group alone would tell nobody why."""
+        error = group(ValueError("no"), TimeoutError(), group(KeyError("a")), *[OSError(str(one)) for one in range(9)])
+
+        reason = dict(grave_headers(Letter("orders", 0, 0), "g", 1, error, 0.0))["karafka-reason"]
+
+        assert reason == (
+            b"tasks (12 sub-exceptions): ValueError: no; TimeoutError; ExceptionGroup: tasks (1 sub-exception): "
+            b"KeyError: 'a'; OSError: 0; OSError: 1; and 7 more"
+        )
 
     def test_an_exception_without_words_has_headers_too(self) -> None:
         """Its own `__str__` may raise."""
