@@ -3,26 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import suppress
+from contextvars import Context
 from threading import Event, Thread
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
+from karafka.contexts import at_work
 from karafka.jobs import Job, Lane, perform_async
+
+T = TypeVar("T")
+
+_log = logging.getLogger("karafka.aio")
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's where it is installed (`karafka[uvloop]`), else asyncio's own."""
+    try:
+        import uvloop  # noqa: PLC0415 - an extra
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 class LoopThread:
-    """One event loop, run by one thread until `stop`. Any thread may call in."""
+    """One event loop, run by one thread until `stop`. Any thread may call in.
 
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+    What runs there for a message begins in a copy of `context`.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.loop = new_loop()
+        self.context = context
+        #: The tasks that serve lanes. The loop's.
+        self.serving: set[asyncio.Task[None]] = set()
         self._ready = Event()
         self._stopping = Event()
+        self._wait = 0.0
         # Set from a question of `pulse` until the loop answers it.
         self._asked = Event()
         self._sent = 0.0
+        self._answered = 0.0
+        #: When the question before was answered.
+        self.answered = 0.0
         self._thread = Thread(target=self._run, name="karafka-loop", daemon=True)
 
     @property
@@ -30,47 +57,91 @@ class LoopThread:
         return self._thread.ident or 0
 
     def pulse(self) -> float:
-        """When the loop answered last (`monotonic`); asks it again. One thread calls it, the watchdog."""
+        """Since when the loop owes an answer (`monotonic`), infinity if it does not; asks it again. The watchdog's."""
         if not self._asked.is_set():
             self._asked.set()
+            self.answered = self._answered
             with suppress(RuntimeError):  # closed: it has nothing to be late with
                 self._sent = monotonic()
-                self.loop.call_soon_threadsafe(self._asked.clear)
+                self.loop.call_soon_threadsafe(self._answer)
         return self._sent if self._asked.is_set() else float("inf")
 
-    def start(self) -> None:
-        self._thread.start()
-        self._ready.wait()
+    def _answer(self) -> None:
+        self._answered = monotonic()
+        self._asked.clear()
 
-    def stop(self) -> None:
-        """Cancel what still runs and end the loop; waits a second at most."""
+    def at_work(self) -> str:
+        """Whose code holds the loop at this moment, and for which message; empty where that is not known."""
+        return at_work(asyncio.current_task(self.loop))
+
+    def start(self) -> None:
+        """Run the loop; returns when it does. Nothing happens if it runs already."""
+        if self._thread.ident is None:
+            self._thread.start()
+            self._ready.wait()
+
+    def begin(self, coroutine: Coroutine[Any, Any, T], context: Context) -> tuple[Future[T], Callable[[], object]]:
+        """Run `coroutine` as a task in `context` itself: the answer, once it has ended, and what cancels it."""
+        answer: Future[T] = Future()
+        tasks: list[asyncio.Task[T]] = []
+
+        def ended(task: asyncio.Task[T]) -> None:
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            if error is None:
+                answer.set_result(task.result())
+            else:
+                answer.set_exception(error)
+
+        def begun() -> None:
+            tasks.append(self.loop.create_task(coroutine, context=context))
+            tasks[0].add_done_callback(ended)
+
+        self.loop.call_soon_threadsafe(begun)
+        return answer, lambda: self.loop.call_soon_threadsafe(lambda: tasks[0].cancel())  # noqa: PLW0108 - made by then
+
+    def cancel(self, wait: float) -> None:
+        """Cancel what serves lanes, and wait up to `wait` seconds for its end. Not on the loop's own thread."""
         if self._thread.is_alive():
+            answer, _ = self.begin(_cancelled(self.serving, wait), Context())
+            with suppress(TimeoutError):  # what blocks the loop is left
+                answer.result(wait + 0.5)
+
+    def stop(self, wait: float) -> None:
+        """Cancel all that is left on the loop, let it clean up for `wait` seconds, and end the loop."""
+        if self._thread.ident is None:
+            self.loop.close()
+        elif self._thread.is_alive():
+            self._wait = wait
             self._stopping.set()
             self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join(1.0)
+            self._thread.join(wait + 0.5)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.call_soon(self._ready.set)
         try:
+            # A task that raises these two takes them through the loop; whoever awaits it is told as well, and their
+            # verdict is the listener's. The loop goes on for everybody else.
             while not self._stopping.is_set():
-                # A task that raises these two takes them through the loop; whoever awaits it is told as well, and
-                # their verdict is the listener's. The loop goes on for everybody else.
                 with suppress(SystemExit, KeyboardInterrupt):
                     self.loop.run_forever()
-            left = asyncio.all_tasks(self.loop)
-            for task in left:
-                task.cancel()
-            self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            with suppress(SystemExit, KeyboardInterrupt):
+                self.loop.run_until_complete(_cancelled(asyncio.all_tasks(self.loop), self._wait))
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         finally:
             self.loop.close()
 
 
+async def _cancelled(tasks: set[asyncio.Task[Any]], wait: float) -> None:
+    """Cancel `tasks`, and wait for their end, however that is, up to `wait` seconds."""
+    if left := {one for one in tasks if one.cancel()}:
+        await asyncio.wait(left, timeout=wait)
+
+
 class LoopPool:
     """Serves lanes as tasks on a loop, at most `limit` side by side (None: as many as there are lanes).
 
-    `submit` is any thread's; all else happens on the loop's.
+    `submit` and `stop` are any thread's; all else happens on the loop's.
     """
 
     def __init__(self, thread: LoopThread, limit: int | None = None) -> None:
@@ -78,6 +149,7 @@ class LoopPool:
         self._limit = limit
         self._waiting: deque[Lane] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = False
 
     def submit(self, job: Job) -> None:
         lane = job.lane
@@ -86,7 +158,8 @@ class LoopPool:
             self._thread.loop.call_soon_threadsafe(self._enter, lane)
 
     def stop(self) -> None:
-        """Nothing of its own to end: the loop's thread cancels what still runs."""
+        """Begin nothing more: what still runs is cancelled by the loop's thread."""
+        self._stopped = True
 
     def _enter(self, lane: Lane) -> None:
         if self._limit is not None and len(self._tasks) >= self._limit:
@@ -96,16 +169,28 @@ class LoopPool:
 
     async def _serve(self, lane: Lane) -> None:
         """One job of `lane`, then the next lane that waits; see `ThreadPool._serve` for the order of the last lines."""
-        job = lane.take()
+        job = None if self._stopped else lane.take()
         if job is not None:
-            lane.reply(await perform_async(job))
+            outcome = await perform_async(job)
+            if self._stopped and outcome.error is not None:
+                _tell_late(outcome.error)
+            lane.reply(outcome)
         lane.release()
+        if self._stopped:
+            return
         if lane.claim():
             self._waiting.append(lane)
         if self._waiting:
             self._spawn(self._serve(self._waiting.popleft()))
 
     def _spawn(self, serving: Coroutine[Any, Any, None]) -> None:
-        task = self._thread.loop.create_task(serving)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = self._thread.loop.create_task(serving, context=self._thread.context.copy())
+        for tasks in (self._tasks, self._thread.serving):
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+
+def _tell_late(error: BaseException) -> None:
+    """No listener hears of it any more."""
+    if not isinstance(error, asyncio.CancelledError):
+        _log.error("%s raised, after it was cancelled by the stop", at_work(asyncio.current_task()), exc_info=error)

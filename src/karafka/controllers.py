@@ -14,6 +14,7 @@ from types import new_class
 from typing import Any, ClassVar, Generic, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from karafka.assignment import COMMIT_TIMEOUT, Assignment
+from karafka.contexts import AT_WORK
 from karafka.errors import ConfigError
 from karafka.events import Events
 from karafka.messages import Batch, Handler, Message, Parse, PartitionHooks, Record, Run
@@ -265,6 +266,7 @@ def _hook(controller: type[AnyController], name: str) -> Handler:
         hook(run.assignment)
 
     async def call_async(run: Run) -> None:
+        AT_WORK.set((chosen.__name__, run.assignment))
         answer = hook(run.assignment)
         if isawaitable(answer):
             await answer

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -21,11 +22,13 @@ from karafka.app import App
 from karafka.clock import Clock, SystemClock
 from karafka.config import Settings
 from karafka.confluent import ConfluentConsumer, ConfluentTopics
+from karafka.contexts import within
 from karafka.errors import ConfigError
 from karafka.events import ServerQuiet, ServerStarted, ServerStopped, ServerStopping, StacksShown
 from karafka.jobs import Pool
 from karafka.lifecycle import Lifecycle, Phase
 from karafka.listener import Bounds, Listener
+from karafka.messages import PartitionHooks
 from karafka.notify import notify
 from karafka.pool import WORKERS, ThreadPool
 from karafka.producer import Producer
@@ -54,6 +57,9 @@ HURRY = 1.0
 GRACE = 15.0
 # Seconds within which a second signal is the echo of the first.
 ECHO = 0.3
+
+# Seconds that what is cancelled in the event loop has to clean up.
+CLEANUP = 1.0
 
 STOPPED, TIMED_OUT, DIED = 0, 2, 3
 
@@ -104,6 +110,8 @@ class Server:
         # A stop waits for a start that is under way.
         self._moving = Lock()
         self._begun = False
+        # What user code finds set: as it is where the server is started.
+        self._context = Context()
         self._status = self._asked = STOPPED
 
     @property
@@ -188,7 +196,8 @@ class Server:
             self._start()
 
     def _start(self) -> None:
-        self.app.setup()
+        self._context = copy_context()
+        self._context.run(self.app.setup)
         self._watchdog = Watchdog(self.app.events, alone=self._alone)
         memory = self.app.config.memory // len(self._subscriptions)
         for subscription in self._subscriptions:
@@ -252,10 +261,12 @@ class Server:
         unfinished = tuple(one for listener in self._listeners for one in listener.unfinished)
         for pool in self._pools:
             pool.stop()
+        if self._loop is not None:
+            self._loop.cancel(CLEANUP)
         if self._watchdog is not None:
             self._watchdog.stop()
         if self._loop is not None:
-            self._loop.stop()
+            self._loop.stop(CLEANUP)
         patience = 0.0 if hurried else LAST_FLUSH
         left = sum(producer.close(patience) for producer in self._producers) + self.app.close_producer(patience)
         if left:
@@ -382,19 +393,28 @@ class Server:
 
     def _work(self, route: Route, subscription: Subscription) -> Work:
         burier = self._burier(route, subscription)
-        return Work(route.handler, route.policy, self._pool(route), burier, route.controller.__qualname__, route.hooks)
+        handler, hooks = route.handler, route.hooks
+        if not route.asynchronous:
+            handler = within(self._context, handler)
+            hooks = PartitionHooks(
+                *(one and within(self._context, one) for one in (hooks.assigned, hooks.revoked, hooks.shutdown))
+            )
+        return Work(handler, route.policy, self._pool(route), burier, route.controller.__qualname__, hooks)
 
     def _pool(self, route: Route) -> Pool:
         """Workers of the route's own where it asks for them; else those that all share."""
         if route.asynchronous:
-            if self._loop is None:
-                self._loop = LoopThread()
-            return self._kept(LoopPool(self._loop, route.concurrency))
+            return self._kept(LoopPool(self._loop_thread(), route.concurrency))
         if route.concurrency is not None:
             return self._kept(ThreadPool(route.concurrency, route.topic.shown))
         if self._shared is None:
             self._shared = self._kept(ThreadPool(self.app.config.concurrency, "shared"))
         return self._shared
+
+    def _loop_thread(self) -> LoopThread:
+        if self._loop is None:
+            self._loop = LoopThread(self._context)
+        return self._loop
 
     def _kept(self, pool: P) -> P:
         self._pools.append(pool)

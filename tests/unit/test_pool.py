@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context, ContextVar
 from types import SimpleNamespace
 from typing import Any
 
@@ -98,7 +99,7 @@ class TestLoopPool:
             return perform
 
         async def serving() -> None:
-            thread: Any = SimpleNamespace(loop=asyncio.get_running_loop())
+            thread: Any = SimpleNamespace(loop=asyncio.get_running_loop(), context=Context(), serving=set())
             pool = LoopPool(thread, limit)
             made = [Lane(handler(number), pool, outcomes.append) for number in range(lanes)]
             for _ in range(jobs):
@@ -136,7 +137,7 @@ class TestLoopPool:
             run.finished = 1
 
         async def serving() -> None:
-            thread: Any = SimpleNamespace(loop=asyncio.get_running_loop())
+            thread: Any = SimpleNamespace(loop=asyncio.get_running_loop(), context=Context(), serving=set())
             pool = LoopPool(thread, 1)
             reply: Callable[[Outcome], None] = outcomes.append
             for handler in (fail, finish):
@@ -147,3 +148,57 @@ class TestLoopPool:
         asyncio.run(asyncio.wait_for(serving(), 5))
 
         assert [outcome.error for outcome in outcomes] == [error, None]
+
+    def test_once_stopped_nothing_is_begun(self) -> None:
+        """What runs is the loop's to cancel; what waits is left."""
+        begun: list[str] = []
+
+        async def serving() -> None:
+            thread: Any = SimpleNamespace(loop=asyncio.get_running_loop(), context=Context(), serving=set())
+            pool = LoopPool(thread, 1)
+
+            def lane(name: str) -> Lane:
+                async def perform(run: Run) -> None:
+                    begun.append(name)
+                    await asyncio.sleep(0)
+                    run.finished = len(run.records)
+
+                return Lane(perform, pool, lambda _outcome: None)
+
+            first = lane("first")
+            for one in (first, first, lane("second")):
+                pool.submit(job(one))
+            while not begun:
+                await asyncio.sleep(0)
+            pool.stop()
+            await asyncio.gather(*thread.serving)
+            pool.submit(job(lane("third")))
+            await asyncio.sleep(0.01)
+            assert not thread.serving
+
+        asyncio.run(asyncio.wait_for(serving(), 5))
+        assert begun == ["first"]
+
+    def test_lanes_share_no_context(self) -> None:
+        """Each begins with the server's, whoever was served before it by the same worker."""
+        variable: ContextVar[str] = ContextVar("variable", default="")
+        base = Context()
+        base.run(variable.set, "the server's")
+        found: list[str] = []
+
+        async def serving() -> None:
+            thread: Any = SimpleNamespace(loop=asyncio.get_running_loop(), context=base, serving=set())
+            pool = LoopPool(thread, 1)
+
+            async def perform(run: Run) -> None:
+                found.append(variable.get())
+                variable.set("mine")
+                run.finished = len(run.records)
+
+            for _ in range(3):
+                pool.submit(job(Lane(perform, pool, lambda _outcome: None)))
+            while len(found) < 3:
+                await asyncio.sleep(0)
+
+        asyncio.run(asyncio.wait_for(serving(), 5))
+        assert found == ["the server's"] * 3
