@@ -98,6 +98,25 @@ class Clicks(Controller[Click]):
         assert_type(await app.producer.produce_async("pages", self.params), Delivery)
 
 
+@dataclass
+class Clients:
+    """What is opened when the app starts: the app's state, with types."""
+
+    sent: int = 0
+
+
+@app.on_start
+async def connect() -> None:
+    app.state = Clients()
+
+
+@app.on_stop
+def disconnect() -> None: ...
+
+
+app.on_start(1)  # type: ignore[type-var]
+
+
 class Totals(BatchController[Video]):
     """Several at once."""
 

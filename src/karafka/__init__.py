@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from karafka.app import App
     from karafka.assignment import Assignment
     from karafka.controllers import Abort, BatchController, Controller, before_enqueue
-    from karafka.errors import BrokerError, ConfigError, Error, MessageError, ParseError
+    from karafka.errors import BrokerError, ConfigError, Error, MessageError, ParseError, StartError
     from karafka.messages import Batch, Message
     from karafka.policy import Backoff, Bury, DeadLetter, Retry, Skip
     from karafka.producer import Delivery, DeliveryError, Handle, Producer, QueueFullError
@@ -42,6 +42,7 @@ __all__ = [
     "Retry",
     "Server",
     "Skip",
+    "StartError",
     "before_enqueue",
     "group",
     "topic",
@@ -51,7 +52,7 @@ _HOMES = {
     "app": ("App",),
     "assignment": ("Assignment",),
     "controllers": ("Abort", "BatchController", "Controller", "before_enqueue"),
-    "errors": ("BrokerError", "ConfigError", "Error", "MessageError", "ParseError"),
+    "errors": ("BrokerError", "ConfigError", "Error", "MessageError", "ParseError", "StartError"),
     "messages": ("Batch", "Message"),
     "policy": ("Backoff", "Bury", "DeadLetter", "Retry", "Skip"),
     "producer": ("Delivery", "DeliveryError", "Handle", "Producer", "QueueFullError"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import Parameter, isasyncgenfunction, isgeneratorfunction, signature
 from threading import Lock
-from typing import Any, TypeVar, Unpack
+from types import SimpleNamespace
+from typing import Any, TypeAlias, TypeVar, Unpack
 
 from karafka.config import Config, Settings
 from karafka.confluent import check
 from karafka.controllers import AnyController
+from karafka.errors import ConfigError
 from karafka.events import Events
 from karafka.policy import MIB, Backoff, Start
 from karafka.producer import Producer
@@ -31,6 +34,9 @@ CONSUMER_ONLY = frozenset(
 )
 
 C = TypeVar("C", bound=type[AnyController])
+# What `on_start` and `on_stop` take: a function without arguments, `def` or `async def`.
+Hook: TypeAlias = Callable[[], Any]
+H = TypeVar("H", bound=Hook)
 
 
 class App:
@@ -68,6 +74,10 @@ class App:
         )
         check(kafka, "App(kafka=…)")
         self.overrides: Settings = {}
+        #: For what is opened once per process, and yours to fill: `self.app.state` in a controller.
+        self.state: Any = SimpleNamespace()
+        self.start_hooks: list[Hook] = []
+        self.stop_hooks: list[Hook] = []
         self._producer: Producer | None = None
         self._lock = Lock()
         self.events = Events()
@@ -81,6 +91,24 @@ class App:
             return controller
 
         return routed
+
+    def on_start(self, hook: H) -> H:
+        """Call `hook` when a server starts, before the first message; several in the order of declaration.
+
+        `async def` runs on the event loop that performs run on, so that a client which it opens can be used there. The
+        context variables that it sets are seen by every perform. One that raises ends the start, with status 1.
+        """
+        self.start_hooks.append(_checked("on_start", hook))
+        return hook
+
+    def on_stop(self, hook: H) -> H:
+        """Call `hook` when a server stops, after the last message; several in reverse order.
+
+        They have what is left of `shutdown_timeout`, a second at least; the producer is closed after them. All are
+        called when a start was begun, also if an `on_start` hook failed. One that raises is told of and stops no other.
+        """
+        self.stop_hooks.append(_checked("on_stop", hook))
+        return hook
 
     @property
     def producer(self) -> Producer:
@@ -128,3 +156,20 @@ class App:
             if line.controller not in prepared:
                 prepared.add(line.controller)
                 line.controller.setup(self)
+
+
+def _checked(name: str, hook: H) -> H:
+    """`hook`, if it can be called as one."""
+    if not callable(hook):
+        raise ConfigError(f"@app.{name} stands above {hook!r}: a function is expected, def or async def")
+    shown = getattr(hook, "__qualname__", repr(hook))
+    if isgeneratorfunction(hook) or isasyncgenfunction(hook):
+        raise ConfigError(f"@app.{name}: {shown} has a yield, so that calling it would do nothing: take the yield out")
+    try:
+        parameters = signature(hook).parameters.values()
+    except ValueError:  # some builtins do not say
+        return hook
+    optional = {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}
+    if any(one.default is Parameter.empty and one.kind not in optional for one in parameters):
+        raise ConfigError(f"@app.{name}: {shown} wants arguments, but gets none: what it opens goes to app.state")
+    return hook

@@ -1,6 +1,6 @@
 """Context variables: each message has its own, and they tell who is at work.
 
-A context begins as a copy of the server's: that of the thread which started it.
+A context begins as a copy of the server's: that of the thread which started it, with what `on_start` set.
 """
 
 from __future__ import annotations

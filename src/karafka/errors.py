@@ -15,6 +15,10 @@ class ConfigError(Error):
     """
 
 
+class StartError(Error):
+    """What the app opens when it starts could not be: an `on_start` hook raised. Its cause is what that raised."""
+
+
 class BrokerError(Error):
     """The cluster: `retriable` says whether waiting may help."""
 

@@ -84,6 +84,15 @@ class Late(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AppHookFailed(ErrorOccurred):
+    """A hook of the app, `on_start` or `on_stop`, raised, or was not waited for any longer; `verdict`: what follows."""
+
+    hook: str
+    verdict: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerDied(ErrorOccurred):
     """A listener's thread ended by an exception of the engine: the server stops in order, status 3."""
 

@@ -17,6 +17,7 @@ from threading import Lock, Thread, current_thread, main_thread
 from types import FrameType
 from typing import NoReturn, TypeAlias, TypeVar
 
+from karafka import policy
 from karafka.aio import LoopPool, LoopThread
 from karafka.app import App
 from karafka.clock import Clock, SystemClock
@@ -27,9 +28,11 @@ from karafka.errors import ConfigError
 from karafka.events import ServerQuiet, ServerStarted, ServerStopped, ServerStopping, StacksShown
 from karafka.jobs import Pool
 from karafka.lifecycle import Lifecycle, Phase
+from karafka.lifespan import CLEANUP, HOOKS, Lifespan
 from karafka.listener import Bounds, Listener
 from karafka.messages import PartitionHooks
 from karafka.notify import notify
+from karafka.policy import Policy, judge
 from karafka.pool import WORKERS, ThreadPool
 from karafka.producer import Producer
 from karafka.quarantine import Token
@@ -58,10 +61,7 @@ GRACE = 15.0
 # Seconds within which a second signal is the echo of the first.
 ECHO = 0.3
 
-# Seconds that what is cancelled in the event loop has to clean up.
-CLEANUP = 1.0
-
-STOPPED, TIMED_OUT, DIED = 0, 2, 3
+STOPPED, FAILED, TIMED_OUT, DIED = 0, 1, 2, 3
 
 STOPS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGQUIT})
 SIGNALS = STOPS | {signal.SIGTSTP, signal.SIGTTIN}
@@ -110,7 +110,10 @@ class Server:
         # A stop waits for a start that is under way.
         self._moving = Lock()
         self._begun = False
-        # What user code finds set: as it is where the server is started.
+        # Whether a stop was asked for: a start under way goes no further. Set by a signal's handler, too.
+        self._called_off = False
+        self._lifespan: Lifespan | None = None
+        # What user code finds set: as it is where the server is started, and what on_start adds.
         self._context = Context()
         self._status = self._asked = STOPPED
 
@@ -140,8 +143,12 @@ class Server:
         before = {name: signal.signal(name, self._signalled) for name in names}
         self._attended = True
         try:
-            self.start()
-            notify("READY=1")
+            try:
+                self.start()
+            except KeyboardInterrupt:  # asked for by a hook of the app
+                return self._status
+            if not self._called_off:
+                notify("READY=1")
             end = self._attend()
             notify("STOPPING=1")
             return self.stop(end.reason, end.status)
@@ -188,22 +195,35 @@ class Server:
         return status
 
     def start(self) -> None:
-        """Start listeners and workers on threads of their own, and return. Once in its life."""
+        """Call the app's `on_start` hooks, start listeners and workers on threads of their own, and return. Once.
+
+        Where that fails, what was started is stopped in order, and the error raised; `StartError` for a hook's.
+        """
         with self._moving:
             if self._begun or self._lifecycle.stopping:
                 raise ConfigError("this server has had its life: make another with Server(app)")
             self._begun = True
-            self._start()
+            try:
+                self._start()
+            except BaseException as error:
+                asked = judge(Policy(), error, 1)
+                self._lifecycle.advance(Phase.STOPPING)
+                self._end("the start failed", asked.status if isinstance(asked, policy.End) else FAILED)
+                raise
 
     def _start(self) -> None:
         self._context = copy_context()
-        self._context.run(self.app.setup)
         self._watchdog = Watchdog(self.app.events, alone=self._alone)
         memory = self.app.config.memory // len(self._subscriptions)
         for subscription in self._subscriptions:
             self._listeners.append(self._listener(subscription, memory))
         if self._loop is not None:
             self._loop.start()
+        self._lifespan = Lifespan(self.app, self._context, self._running_loop)
+        self._lifespan.begin(self._unwanted)
+        if self._unwanted():
+            return
+        self._context.run(self.app.setup)
         for pool in self._pools:
             if isinstance(pool, ThreadPool):
                 pool.start()
@@ -247,11 +267,16 @@ class Server:
         if self._inside():
             self._ended(status, reason)
             return status
+        self._called_off = True
         with self._moving:
             first = self._lifecycle.advance(Phase.STOPPING)
         if not first:
             self._lifecycle.wait(Phase.STOPPED)
             return self._status
+        return self._end(reason, status)
+
+    def _end(self, reason: str, status: int) -> int:
+        """The stop itself, whatever of the start there was."""
         timeout = self.app.config.shutdown_timeout
         by = self._clock.monotonic() + timeout
         for listener in self._listeners:
@@ -263,6 +288,10 @@ class Server:
             pool.stop()
         if self._loop is not None:
             self._loop.cancel(CLEANUP)
+        if self._lifespan is not None:
+            hurried = self._call_last_hooks(self._lifespan, by, hurried=hurried)
+            unfinished += self._lifespan.left
+            status = status or self._lifespan.status
         if self._watchdog is not None:
             self._watchdog.stop()
         if self._loop is not None:
@@ -280,24 +309,49 @@ class Server:
         return status
 
     def _inside(self) -> bool:
-        """Whether this thread performs."""
+        """Whether this thread performs, or calls a hook."""
         mine = current_thread()
         loop = self._loop.ident if self._loop is not None else None
-        return mine.name.startswith(WORKERS) or mine.ident == loop
+        return mine.name.startswith(WORKERS) or mine.name == HOOKS or mine.ident == loop
+
+    def _unwanted(self) -> bool:
+        """Whether a stop was asked for while it starts. On the starting thread."""
+        wish = self._wish(0.0)
+        if wish is signal.SIGTTIN:
+            self.show_stacks()
+        elif wish is not None:
+            self._wishes.put(wish)  # for `_attend`
+        return self._called_off
+
+    def _call_last_hooks(self, lifespan: Lifespan, by: float, *, hurried: bool) -> bool:
+        """`on_stop` hooks have what is left until `by`, a moment at least; True if a signal did not wait."""
+        since, pressed = self._clock.monotonic(), False
+        until = since + HURRY if hurried else max(by, since + HURRY)
+
+        def unwanted() -> bool:
+            nonlocal pressed
+            pressed = pressed or self._pressed(since)
+            return pressed or self._clock.monotonic() > until
+
+        lifespan.end(unwanted)
+        return hurried or pressed
+
+    def _pressed(self, since: float) -> bool:
+        """Whether a signal says not to wait. One that comes at the heels of the first is the same one: some supervisors
+        tell the process and its group.
+        """
+        wish = self._wish(0.0)
+        if wish is signal.SIGTTIN:
+            self.show_stacks()
+        return wish in STOPS and self._clock.monotonic() - since > ECHO
 
     def _await_listeners(self, until: float) -> bool:
-        """Until all have left; True if a second signal cut it short, or one hangs past `until`.
-
-        One that comes at the heels of the first is the same one: some supervisors tell the process and its group.
-        """
+        """Until all have left; True if a second signal cut it short, or one hangs past `until`."""
         since = self._clock.monotonic()
         while not all(listener.join(0.02) for listener in self._listeners):
             if self._clock.monotonic() > until:
                 return True
-            wish = self._wish(0.0)
-            if wish is signal.SIGTTIN:
-                self.show_stacks()
-            elif wish in STOPS and self._clock.monotonic() - since > ECHO:
+            if self._pressed(since):
                 for listener in self._listeners:
                     listener.stop(by=0.0)
                 until = self._clock.monotonic() + HURRY
@@ -308,11 +362,13 @@ class Server:
 
     def _signalled(self, number: int, _frame: FrameType | None) -> None:
         # On the main thread, between any two of its bytecodes: nothing but this, which cannot block.
+        self._called_off = self._called_off or number in STOPS
         self._wishes.put(signal.Signals(number))
 
     def _ended(self, status: int, reason: str) -> None:
         """A listener asks for the end of the process. On its thread."""
         self._asked = self._asked or status
+        self._called_off = True
         if self._attended:
             self._wishes.put(End(status, reason))
         else:
@@ -410,6 +466,11 @@ class Server:
         if self._shared is None:
             self._shared = self._kept(ThreadPool(self.app.config.concurrency, "shared"))
         return self._shared
+
+    def _running_loop(self) -> LoopThread:
+        thread = self._loop_thread()
+        thread.start()
+        return thread
 
     def _loop_thread(self) -> LoopThread:
         if self._loop is None:

@@ -1,4 +1,4 @@
-"""Each message has context variables of its own: what one perform sets no other sees."""
+"""Each message has context variables of its own: what one perform sets no other sees; what `on_start` sets all see."""
 
 from __future__ import annotations
 
@@ -84,6 +84,28 @@ def test_what_one_sets_another_never_sees(stage: Stage, controller: type[Any]) -
     assert [one for one in seen if one[1] is not None] == []
     if not batches:
         assert [number for number, _, _ in seen] == list(range(COUNT))
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("controller", [*SINGLE, Together, TogetherInLoop])
+def test_what_a_start_hook_sets_all_see(stage: Stage, controller: type[Any], *, asynchronous: bool) -> None:
+    app, topic = stage.app(), stage.topic()
+    app.topic(topic)(controller)
+    stage.send(topic, ["0", "1"])
+
+    def plain() -> None:
+        STARTED.set("here")
+
+    async def awaited() -> None:
+        STARTED.set("here")
+
+    app.on_start(awaited if asynchronous else plain)
+
+    with running(app):
+        until(lambda: seen)
+
+    assert {started for _, _, started in seen} == {"here"}
+    assert STARTED.get() == "nothing"
 
 
 def test_hooks_and_performs_of_a_message_share_theirs(stage: Stage) -> None:

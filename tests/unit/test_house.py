@@ -18,7 +18,7 @@ ROOT = Path(karafka.__file__).parent
 # From the roof down; within a row a module may use those to its left. Folders stand for all that is in them.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli", "web", "testing", "contrib"),
-    ("app", "notify", "server", "background", "swarm"),
+    ("app", "notify", "lifespan", "server", "background", "swarm"),
     ("interchangers", "responders", "controllers", "handlers", "backends", "routing"),
     (
         *(
@@ -218,7 +218,7 @@ def test_only_workers_catch_everything() -> None:
                 if re.search(r"BaseException\b", caught) and not _raises_again(node):
                     found[name] = found.get(name, 0) + 1
 
-    assert set(found) <= {"jobs", "listener", "confluent"}, found
+    assert set(found) <= {"jobs", "listener", "confluent", "lifespan"}, found
 
 
 def _raises_again(handler: ast.ExceptHandler) -> bool:

@@ -25,6 +25,7 @@ SAYINGS: Mapping[type[Event], tuple[int, str]] = {
     told.Late: (logging.WARNING, "{what} is late by {by:.1f} s:\n{stacks}"),
     told.ServerStopping: (logging.INFO, "stopping ({reason}): what runs may take up to {timeout:g} s"),
     told.ServerStopped: (logging.INFO, "stopped, status {status}{unfinished}"),
+    told.AppHookFailed: (logging.ERROR, "{hook} failed, {verdict}: {error}\n{traceback}"),
     told.ListenerDied: (logging.CRITICAL, "{group}: the listener died, the server stops: {error}\n{traceback}"),
     told.Assigned: (logging.INFO, "{group}: assigned {starts}"),
     told.Revoked: (logging.INFO, "{group}: gave up {positions} after {waited:.2f} s"),
