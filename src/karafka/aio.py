@@ -13,12 +13,15 @@ from threading import Event, Thread
 from time import monotonic
 from typing import Any, TypeVar
 
-from karafka.contexts import at_work
+from karafka.contexts import AT_WORK, Place, at_work, in_words
 from karafka.jobs import Job, Lane, perform_async
 
 T = TypeVar("T")
 
 _log = logging.getLogger("karafka.aio")
+
+# Seconds.
+JUST_NOW = 0.25
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -41,6 +44,9 @@ class LoopThread:
         self.context = context
         #: The tasks that serve lanes. The loop's.
         self.serving: set[asyncio.Task[None]] = set()
+        #: What was at work last (`AT_WORK`), and when it ended.
+        self.last: tuple[str, Place] | None = None
+        self.ended = 0.0
         self._ready = Event()
         self._stopping = Event()
         self._wait = 0.0
@@ -71,8 +77,13 @@ class LoopThread:
         self._asked.clear()
 
     def at_work(self) -> str:
-        """Whose code holds the loop at this moment, and for which message; empty where that is not known."""
-        return at_work(asyncio.current_task(self.loop))
+        """Whose code holds the loop at this moment, or did until just now, and for which message; empty where that is
+        not known. Any thread: one that waited for the GIL may come a moment too late.
+        """
+        if task := asyncio.current_task(self.loop):
+            return at_work(task)
+        last, ended = self.last, self.ended
+        return in_words(*last) if last is not None and monotonic() - ended < JUST_NOW else ""
 
     def start(self) -> None:
         """Run the loop; returns when it does. Nothing happens if it runs already."""
@@ -172,6 +183,7 @@ class LoopPool:
         job = None if self._stopped else lane.take()
         if job is not None:
             outcome = await perform_async(job)
+            self._thread.last, self._thread.ended = AT_WORK.get(None), monotonic()
             if self._stopped and outcome.error is not None:
                 _tell_late(outcome.error)
             lane.reply(outcome)

@@ -96,9 +96,11 @@ def at_work(task: asyncio.Task[Any] | None) -> str:
     """Whose code `task` is, or was begun by, and for which message; empty where that is not known. Any thread."""
     context = _context_of(task) if task is not None else None
     found = context.get(AT_WORK) if context is not None else None
-    if found is None:
-        return ""
-    name, place = found
+    return in_words(*found) if found is not None else ""
+
+
+def in_words(name: str, place: Place) -> str:
+    """A value of `AT_WORK`."""
     match place:
         case None:
             return name

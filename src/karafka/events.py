@@ -76,11 +76,23 @@ class Late(Event):
     """`what` (the listener of a group, the event loop, the process) did not get on for `by` seconds so far.
 
     `stacks` show what it does, or who holds it up; for the whole process only where the server has it to itself.
+    `at_work` is whose code the event loop is at, and for which message (`VideosController at videos/0/42`), where that
+    is known.
     """
 
     what: str
     by: float
     stacks: str
+    at_work: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaughtUp(Event):
+    """`what` was late, and goes on after `after` seconds in all; `at_work` as it was told."""
+
+    what: str
+    after: float
+    at_work: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -381,7 +381,8 @@ class Server:
             watchdog.watch(f"the listener of {one.group!r}", TURN, partial(getattr, one, "pulse"), stacks)
         if self._loop is not None:
             stacks = partial(stacks_of, {self._loop.ident}, self._loop.loop)
-            watchdog.watch("the event loop", LOOP, self._loop.pulse, stacks)
+            loop = self._loop
+            watchdog.watch("the event loop", LOOP, loop.pulse, stacks, loop.at_work, lambda: loop.answered)
         watchdog.start()
 
     # ── putting together ─────────────────────────────────────────────────────────────────────────────────────

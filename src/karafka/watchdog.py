@@ -10,12 +10,12 @@ import faulthandler
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Event, Thread
 from time import monotonic
 from typing import IO
 
-from karafka.events import Events, Late
+from karafka.events import CaughtUp, Events, Late
 
 LOOK = 0.25
 # Seconds that each may be late before it is told.
@@ -24,13 +24,19 @@ TURN, LOOP, PROCESS = 1.0, 0.5, 1.0
 
 @dataclass(slots=True)
 class Watched:
-    """`pulse` answers when it beat last (`monotonic`; infinity while it need not); `stacks` what it does now."""
+    """`pulse` answers when it beat last (`monotonic`; infinity while it need not); `stacks` what it does now; `at_work`
+    whose code that is; `back` when it went on, where that is not its next beat.
+    """
 
     what: str
     bound: float
     pulse: Callable[[], float]
     stacks: Callable[[], str]
-    told: float = field(default=-1.0)
+    at_work: Callable[[], str]
+    back: Callable[[], float] | None
+    #: The beat that was told as late, and what was at work.
+    told: float | None = None
+    said: str = ""
 
 
 class Watchdog:
@@ -44,8 +50,16 @@ class Watchdog:
         self._stopped = Event()
         self._thread = Thread(target=self._run, name="karafka-watchdog", daemon=True)
 
-    def watch(self, what: str, bound: float, pulse: Callable[[], float], stacks: Callable[[], str]) -> None:
-        self._watched.append(Watched(what, bound, pulse, stacks))
+    def watch(
+        self,
+        what: str,
+        bound: float,
+        pulse: Callable[[], float],
+        stacks: Callable[[], str],
+        at_work: Callable[[], str] = str,
+        back: Callable[[], float] | None = None,
+    ) -> None:
+        self._watched.append(Watched(what, bound, pulse, stacks, at_work, back))
 
     def start(self) -> None:
         self._thread.start()
@@ -78,13 +92,19 @@ class Watchdog:
             # All of this round counts: whoever takes the interpreter while something else is told holds it up, too.
             by = monotonic() - began - LOOK
             if by >= PROCESS:
-                self._events.tell(Late(what="the process", by=by, stacks=_taken(dump)))
+                # Whoever held the interpreter has hardly gone on: this thread waited for it.
+                at_work = next(filter(None, (one.at_work() for one in self._watched)), "")
+                self._events.tell(Late(what="the process", by=by, stacks=_taken(dump), at_work=at_work))
 
     def _look_at(self, one: Watched, now: float) -> None:
         beat = one.pulse()
-        if now - beat >= one.bound and beat != one.told:
-            one.told = beat  # once, however long it lasts
-            self._events.tell(Late(what=one.what, by=now - beat, stacks=one.stacks()))
+        if one.told is not None and beat != one.told:
+            went_on = one.back() if one.back is not None else min(beat, now)
+            after, one.told = went_on - one.told, None
+            self._events.tell(CaughtUp(what=one.what, after=after, at_work=one.said))
+        if now - beat >= one.bound and one.told is None:
+            one.told, one.said = beat, one.at_work()  # once, however long it lasts
+            self._events.tell(Late(what=one.what, by=now - beat, stacks=one.stacks(), at_work=one.said))
 
 
 def _memory() -> IO[str]:

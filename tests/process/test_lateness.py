@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.process.servers import Event, Scene, Server, app, each, serve
+from tests.brokers import new_topic
+from tests.process.servers import Event, Scene, Server, app, each, send, serve
+from tests.process.test_async_stop import LOOPS, WITHOUT
 from tests.process.test_fencing import EAGER
 
 # Each holds the GIL for about three seconds, in one call that lets nobody else run.
@@ -194,3 +196,73 @@ def test_a_partition_that_moves_is_not_named_however_slow(scene: Scene) -> None:
         assert server.stop() == 0, str(server.heard)
 
     assert not server.happened("stalled"), str(server.heard)
+
+
+# ── the event loop ───────────────────────────────────────────────────────────────────────────────────────────────
+
+# Ways in which a coroutine holds up the loop for two seconds, and leaves the GIL to others.
+BLOCKERS = {
+    "itself": ("holds_it_up()",),
+    "a task that it waits for": (
+        "async def child(): holds_it_up()",
+        "async with asyncio.TaskGroup() as tasks: tasks.create_task(child())",
+    ),
+    "one with a time-out": ("async def child(): holds_it_up()", "await asyncio.wait_for(child(), 60)"),
+}
+
+
+@LOOPS
+@pytest.mark.parametrize("blocker", BLOCKERS)
+def test_who_blocks_the_loop_is_named_and_for_how_long(scene: Scene, blocker: str, loop: str) -> None:
+    """Its controller and message, while it lasts, among others that wait; and once it is over, how long it was."""
+    scene.send(*range(5))
+    perform = ("if self.params == 3:", *(f"    {line}" for line in BLOCKERS[blocker]), "print('done', self.params)")
+    waiting = "class Other(Controller):\n    async def perform(self):\n        await asyncio.sleep(3600)\n"
+    other = new_topic(scene.bootstrap)
+    body = (
+        f"{'' if loop == 'uvloop' else WITHOUT}"
+        f"def holds_it_up():\n    time.sleep(2)\n\n{each(scene.topic, *perform, asynchronous=True)}\n"
+        f"@app.topic({other!r})\n{waiting}"
+    )
+    send(scene.bootstrap, other, [1])
+    with serve(scene.folder, app(scene.bootstrap, scene.group, body, shutdown_timeout=1.0)) as server:
+        server.until(lambda: bool(server.happened("late", what="the event loop")), "the lateness")
+        assert "done 3" not in server.heard.said
+        over = server.event("caught_up", what="the event loop")
+        server.says("done 4")
+        server.stop()
+    (late,) = server.happened("late")
+
+    print(f"{blocker}, {loop}: noticed after {late['by']:.2f} s, over after {over['after']:.2f} s")
+    assert late["at_work"] == over["at_work"] == f"Each at {scene.topic}/0/3"
+    assert "holds_it_up" in late["stacks"]
+    assert 0.5 <= late["by"] <= 1.5
+    assert 1.7 <= over["after"] <= 3
+    assert f"at work: Each at {scene.topic}/0/3" in late["message"]
+
+
+def test_who_holds_the_gil_in_the_loop_is_named(scene: Scene) -> None:
+    """A call into C lets nobody look meanwhile: it is told right after."""
+    scene.send(0, 1)
+    source = holding(scene, *HOLDERS["a call into C"], asynchronous=True)
+    with serve(scene.folder, source) as server:
+        server.until(lambda: server.heard.said.count("done") == 2, "both performed", timeout=60)
+        server.until(lambda: bool(server.happened("late", what="the process")), "the lateness")
+        assert server.stop() == 0, str(server.heard)
+
+    told = [one for one in server.happened("late", what="the process") if one["by"] > 1.5]
+    assert told
+    assert {one["at_work"] for one in told} <= {f"Each at {scene.topic}/0/{offset}" for offset in (0, 1)}, told
+
+
+def test_who_blocks_the_loop_from_a_hook_is_named(scene: Scene) -> None:
+    scene.send(0)
+    hook = (
+        "    @classmethod\n    async def on_assigned(cls, partition):\n        time.sleep(2)\n\n    async def perform"
+    )
+    source = scene.app("print('done')", asynchronous=True).replace("    async def perform", hook)
+    with serve(scene.folder, source) as server:
+        server.says("done")
+        assert server.stop() == 0, str(server.heard)
+
+    assert [one["at_work"] for one in server.happened("late")] == [f"Each.on_assigned of {scene.topic}/0"]

@@ -22,7 +22,8 @@ SAYINGS: Mapping[type[Event], tuple[int, str]] = {
     told.ServerStarted: (logging.INFO, "{client_id} started: {groups}"),
     told.ServerQuiet: (logging.INFO, "quiet ({reason}): what ran has ended, the partitions are kept"),
     told.StacksShown: (logging.WARNING, "stacks of all threads and tasks:\n{stacks}"),
-    told.Late: (logging.WARNING, "{what} is late by {by:.1f} s:\n{stacks}"),
+    told.Late: (logging.WARNING, "{what} is late by {by:.1f} s{at_work}:\n{stacks}"),
+    told.CaughtUp: (logging.WARNING, "{what} goes on after {after:.1f} s{at_work}"),
     told.ServerStopping: (logging.INFO, "stopping ({reason}): what runs may take up to {timeout:g} s"),
     told.ServerStopped: (logging.INFO, "stopped, status {status}{unfinished}"),
     told.AppHookFailed: (logging.ERROR, "{hook} failed, {verdict}: {error}\n{traceback}"),
@@ -119,6 +120,8 @@ def _shown(name: str, value: Any) -> Any:
             return ", ".join(f"{topic}/{number}" for topic, number in value)
         case "unfinished", tuple():
             return "" if not value else ", unfinished: " + ", ".join(value)
+        case "at_work", str():
+            return f", at work: {value}" if value else ""
         case "reason", str():
             return f": {value}" if value else ""
         case "traceback", str():
