@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import dis
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from inspect import isasyncgen, isawaitable, iscoroutine, iscoroutinefunction, isgenerator
 from typing import Any, NoReturn
@@ -21,7 +21,7 @@ from karafka.contexts import AT_WORK, CAN_BE_TOLD, Baseline, on_set
 from karafka.controllers import Abort, AnyController, BatchController, Context, Discard, ahead_of, hooks_of
 from karafka.errors import words
 from karafka.events import Aborted, Discarded
-from karafka.messages import Batch, Handler, Record, Run, offset_of
+from karafka.messages import Batch, Handler, Message, Record, Run, offset_of
 from karafka.policy import Asked, asked, leaves
 
 
@@ -49,6 +49,8 @@ class Each:
         self._context = context
         self._controller = controller
         self._hooks = hooks
+        # Where the parser is a coroutine function.
+        self._foretell = foretelling(context)
         # Whether its coroutines leave variables behind, so that each message has a task of its own.
         self._apart = False
 
@@ -90,6 +92,8 @@ class Each:
         """The same on the event loop."""
         AT_WORK.set((self._controller.__qualname__, record))
         controller = self._made(run, record, attempt)
+        if self._foretell is not None:
+            await self._foretell(controller.message)
         try:
             for hook in self._hooks:
                 answer = getattr(controller, hook)()
@@ -207,6 +211,7 @@ class Batches:
         self._context = context
         self._controller = controller
         self._hooks = hooks
+        self._foretell = foretelling(context)
 
     def perform(self, run: Run) -> None:
         if not run.live():
@@ -228,6 +233,9 @@ class Batches:
             return
         AT_WORK.set((self._controller.__qualname__, run.records[0]))
         controller = self._made(run)
+        if self._foretell is not None:
+            for message in controller.messages:
+                await self._foretell(message)
         try:
             for hook in self._hooks:
                 answer = getattr(controller, hook)()
@@ -253,6 +261,27 @@ class Batches:
         controller._run = run
         controller.messages = Batch(run.records, self._context.parse, self._context.group, run.attempt, run.assignment)
         return controller
+
+
+def foretelling(context: Context) -> Callable[[Message[Any]], Awaitable[None]] | None:
+    """Parses a message ahead where that must be awaited: what comes of it is given, or raised, when it is touched."""
+    parse = context.parse
+    if not iscoroutinefunction(parse):
+        return None
+
+    async def foretell(message: Message[Any]) -> None:
+        try:
+            payload = await parse(message.raw)
+        except Exception as error:  # noqa: BLE001 - it is the message's
+            message._parse = partial(_raise, error)
+        else:
+            message._parse = lambda _raw: payload
+
+    return foretell
+
+
+def _raise(error: Exception, _raw: bytes | None) -> NoReturn:
+    raise error
 
 
 # What may stand before `self.params` without a chance that it is not reached, or that something else happens first.

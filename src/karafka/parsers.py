@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from typing import Annotated, Any, Protocol, get_args, get_origin, is_typeddict
 
 import msgspec
@@ -12,7 +13,10 @@ from karafka.errors import ParseError
 
 
 class Parser(Protocol):
-    """Both ways. Used from several threads at once. Whatever `parse` raises is a `ParseError` to the engine."""
+    """Both ways. Used from several threads at once. Whatever `parse` raises is a `ParseError` to the engine.
+
+    `parse` may be `async def` where `perform` is: it is awaited before the hooks and `perform`, touched or not.
+    """
 
     def parse(self, raw: bytes, /) -> Any: ...
 
@@ -58,9 +62,10 @@ class Raw:
 class Payloads:
     """How a route reads its payloads.
 
-    `parse` takes a record's value, tombstones included. `decode` is JSON's own, in C: it gives the same, or raises;
-    what it refuses (a tombstone, say) is asked of `parse` again. None where the route has a parser of its own, which
-    might make something of a tombstone, or raise what an iterator would take for its end.
+    `parse` takes a record's value, tombstones included; a coroutine function where the route's parser is one.
+    `decode` is JSON's own, in C: it gives the same, or raises; what it refuses (a tombstone, say) is asked of `parse`
+    again. None where the route has a parser of its own, which might make something of a tombstone, or raise what an
+    iterator would take for its end.
     """
 
     parse: Callable[[bytes | None], Any]
@@ -75,29 +80,33 @@ def payloads(parser: Parser | None, of: Any) -> Payloads:
     undeclared, and is refused in words otherwise.
     `parse` raises whatever the parser raises; msgspec's errors for what is not of the type.
     """
-    decode = JSON(of).parse if parser is None else _converted(parser.parse, of)
     meant = get_args(of)[0] if get_origin(of) is Annotated else of
     nullable = meant is Any or meant is None or type(None) in get_args(meant)
 
+    def tombstone() -> None:
+        if not nullable:
+            name = getattr(of, "__name__", of)
+            raise ParseError(f"the payload is null (a tombstone), but the controller takes {name}: use {name} | None")
+
+    if parser is not None and iscoroutinefunction(own := parser.parse):
+
+        async def parse_async(raw: bytes | None) -> Any:
+            return tombstone() if raw is None else _converted(await own(raw), of)
+
+        return Payloads(parse_async, None)
+    decode = JSON(of).parse if parser is None else _converting(parser.parse, of)
+
     def parse(raw: bytes | None) -> Any:
-        if raw is not None:
-            return decode(raw)
-        if nullable:
-            return None
-        name = getattr(of, "__name__", of)
-        raise ParseError(f"the payload is null (a tombstone), but the controller takes {name}: use {name} | None")
+        return tombstone() if raw is None else decode(raw)
 
     return Payloads(parse, decode if parser is None else None)
 
 
-def _converted(parse: Callable[[bytes], Any], of: Any) -> Callable[[bytes], Any]:
-    if of is Any:
-        return parse
+def _converting(parse: Callable[[bytes], Any], of: Any) -> Callable[[bytes], Any]:
+    return parse if of is Any else lambda raw: _converted(parse(raw), of)
 
-    def convert(raw: bytes) -> Any:
-        payload = parse(raw)
-        if isinstance(of, type) and not is_typeddict(of) and isinstance(payload, of):
-            return payload
-        return msgspec.convert(payload, of)
 
-    return convert
+def _converted(payload: Any, of: Any) -> Any:
+    if of is Any or (isinstance(of, type) and not is_typeddict(of) and isinstance(payload, of)):
+        return payload
+    return msgspec.convert(payload, of)

@@ -86,6 +86,12 @@ class Topic:
             check_topic(self.name, "topic(…)")
         check_controller(self.controller)
         self.options.check(where)
+        parser, perform = self.options.parser, self.controller.perform
+        if parser is not None and iscoroutinefunction(parser.parse) and not iscoroutinefunction(perform):
+            raise ConfigError(
+                f"{where}: {type(parser).__qualname__}.parse is async, but {self.controller.__qualname__}.perform is "
+                "not, and cannot wait for it: make both async, or neither"
+            )
         batch = issubclass(self.controller, BatchController)
         if not batch and self.options.max_wait is not None:
             raise ConfigError(

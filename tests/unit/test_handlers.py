@@ -7,11 +7,13 @@ import functools
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from typing import Any, ClassVar
 
 import pytest
 
+from karafka.app import App
 from karafka.controllers import Abort, BatchController, Context, Controller, Discard, before_enqueue
 from karafka.errors import ParseError
 from karafka.events import Aborted, Discarded, Event, Events
@@ -24,6 +26,7 @@ from karafka.partition import Partition
 from karafka.policy import AskedRetry, Policy
 from tests.unit.house import Hands, Letter, ours
 
+APP = App("shop", kafka={"bootstrap.servers": "localhost:9092"})
 GOOD, BAD = b'{"a": 1}', b"{no json"
 
 
@@ -38,6 +41,9 @@ class Desk:
         self.parsed: list[bytes | None] = []
 
         def noted(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+            if iscoroutinefunction(parse):
+                return parse
+
             def parsing(raw: bytes | None) -> Any:
                 self.parsed.append(raw)
                 return parse(raw)
@@ -45,7 +51,7 @@ class Desk:
             return parsing
 
         context = Context(
-            "g", noted(reading.parse), noted(reading.decode) if reading.decode else None, self.events, "the app"
+            "g", noted(reading.parse), noted(reading.decode) if reading.decode else None, self.events, APP
         )
         self.handler: Any = handler_for(controller, context)
 
@@ -231,7 +237,7 @@ class TestEachKind:
 
         Desk(Asking).perform(GOOD)
 
-        assert seen == [(True, True), (1, "g/orders/0/0", "the app")]
+        assert seen == [(True, True), (1, "g/orders/0/0", APP)]
 
     def test_the_first_message_of_a_retried_run_has_its_attempt(self) -> None:
         """The others are tried for the first time."""
@@ -791,6 +797,86 @@ class _Append:
 
     def __init__(self, append: Callable[[Any], None]) -> None:
         self.append = append
+
+
+class TestAsyncParsers:
+    """Awaited ahead, given at touch."""
+
+    class Slow:
+        async def parse(self, raw: bytes, /) -> Any:
+            await asyncio.sleep(0)
+            return {"number": int(raw)}
+
+        def generate(self, payload: Any, /) -> bytes:
+            return b""
+
+    @dataclass
+    class Order:
+        number: int
+
+    def test_hooks_and_perform_have_the_payload(self) -> None:
+        """Of the declared type; None for a tombstone where that is one."""
+
+        class Reading(Noting):
+            @before_enqueue
+            def look(self) -> None:
+                self.notes.append(self.params)
+
+            async def perform(self) -> None:
+                assert self.params is self.message.payload
+                self.notes.append(self.params)
+
+        run = Desk(Reading, self.Slow(), self.Order | None).perform(b"1", None)
+
+        assert Noting.notes == [self.Order(1), self.Order(1), None, None]
+        assert run.finished == 2
+
+    @pytest.mark.parametrize("value", [b"no number", None])
+    def test_what_is_refused_is_raised_at_touch(self, value: bytes | None) -> None:
+        """Where nobody touches it nobody fails."""
+
+        class Touching(Noting):
+            async def perform(self) -> None:
+                self.notes.append(self.params)
+
+        class Passing(Noting):
+            async def perform(self) -> None:
+                self.notes.append("passed")
+
+        class Swallowing(Noting):
+            async def perform(self) -> None:
+                with suppress(ParseError):
+                    _ = self.params
+
+        assert isinstance(Desk(Touching, self.Slow(), self.Order).fail(value)[0], ParseError)
+        assert isinstance(Desk(Swallowing, self.Slow(), self.Order).fail(value)[0], ParseError)
+        assert Desk(Passing, self.Slow(), self.Order).perform(value).finished == 1
+
+    def test_a_batch_is_parsed_whole(self) -> None:
+        """By messages, so that the culprit is known."""
+        seen: list[Any] = []
+
+        class Counting(BatchController[Any]):
+            async def perform(self) -> None:
+                seen.extend(self.params)
+
+        assert Desk(Counting, self.Slow(), self.Order).perform(b"1", b"2").finished == 2
+        assert seen == [self.Order(1), self.Order(2)]
+        error, finished = Desk(Counting, self.Slow(), self.Order).fail(b"1", b"no")
+        assert "orders/0/10" in str(error)
+        assert finished == 0
+
+    def test_a_cancellation_is_not_the_payload_s_fault(self) -> None:
+        """A failure like any other, and no parse error."""
+
+        class Cancelled:
+            async def parse(self, raw: bytes, /) -> Any:
+                raise asyncio.CancelledError
+
+            def generate(self, payload: Any, /) -> bytes:
+                return b""
+
+        assert isinstance(Desk(Async, Cancelled()).fail(b"1")[0], asyncio.CancelledError)
 
 
 class TestNothingIsFinishedThatWasNotPerformed:

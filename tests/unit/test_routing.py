@@ -230,3 +230,28 @@ class TestRefusals:
         """In a group too."""
         with pytest.raises(ConfigError, match=r"group\('a', kafka=…\) sets 'group.id'"):
             group("a", topic("orders", Orders), kafka={"group.id": "x"})
+
+
+class TestAsyncParsers:
+    """A parser that must be awaited needs a perform that waits."""
+
+    class Registry:
+        async def parse(self, raw: bytes, /) -> Any: ...
+
+        def generate(self, payload: Any, /) -> bytes:
+            return b""
+
+    def test_with_a_plain_perform_it_is_refused(self) -> None:
+        """Where it is written, with the way out."""
+
+        class Plain(Controller[Any]):
+            def perform(self) -> None: ...
+
+        with pytest.raises(ConfigError, match=r"topic\('a'\): .*Registry.parse is async, but .*Plain.perform is not"):
+            topic("a", Plain, parser=self.Registry())
+
+    def test_with_a_coroutine_it_is_not(self) -> None:
+        class Waiting(Controller[Any]):
+            async def perform(self) -> None: ...
+
+        assert topic("a", Waiting, parser=self.Registry()).options.parser is not None
