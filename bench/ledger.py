@@ -15,7 +15,7 @@ from threading import Event, Thread
 from typing import NamedTuple
 
 from karafka import Producer
-from karafka.producer import Handle
+from karafka.delivery import Handle
 
 # A message performed so long after it was produced was late: undisturbed it takes a tenth of that.
 LATE = 0.5

@@ -25,6 +25,7 @@ from karafka import (
     group,
     topic,
 )
+from karafka.config import Config
 from karafka.events import ErrorOccurred, Failed
 
 T = TypeVar("T")
@@ -121,6 +122,12 @@ class Totals(BatchController[Video]):
     """Several at once."""
 
     def perform(self) -> None:
+        assert_type(self.app.config, Config)
+        assert_type(self.app.producer.produce_sync("pages", self.params[0]), Delivery)
+        assert_type(self.app.producer.produce_async("pages", self.params[0]), Handle)
+        self.app.subscriptions()  # type: ignore[attr-defined]  # the server's
+        clients: Clients = self.app.state
+        assert_type(clients.sent, int)
         assert_type(self.messages, Batch[Video])
         assert_type(self.params, list[Video])
         assert_type(self.messages.payloads, list[Video])

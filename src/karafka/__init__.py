@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from karafka.app import App
     from karafka.assignment import Assignment
     from karafka.controllers import Abort, BatchController, Controller, before_enqueue
+    from karafka.delivery import Delivery, DeliveryError, Handle
     from karafka.errors import BrokerError, ConfigError, Error, MessageError, ParseError, StartError
     from karafka.messages import Batch, Message
     from karafka.policy import Backoff, Bury, DeadLetter, Retry, Skip
-    from karafka.producer import Delivery, DeliveryError, Handle, Producer, QueueFullError
+    from karafka.producer import Producer, QueueFullError
     from karafka.routing import group, topic
     from karafka.server import Server
 
@@ -52,10 +53,11 @@ _HOMES = {
     "app": ("App",),
     "assignment": ("Assignment",),
     "controllers": ("Abort", "BatchController", "Controller", "before_enqueue"),
+    "delivery": ("Delivery", "DeliveryError", "Handle"),
     "errors": ("BrokerError", "ConfigError", "Error", "MessageError", "ParseError", "StartError"),
     "messages": ("Batch", "Message"),
     "policy": ("Backoff", "Bury", "DeadLetter", "Retry", "Skip"),
-    "producer": ("Delivery", "DeliveryError", "Handle", "Producer", "QueueFullError"),
+    "producer": ("Producer", "QueueFullError"),
     "routing": ("group", "topic"),
     "server": ("Server",),
 }

@@ -13,6 +13,7 @@ from inspect import Parameter, isasyncgenfunction, isawaitable, iscoroutinefunct
 from types import new_class
 from typing import Any, ClassVar, Generic, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
+from karafka.application import Application
 from karafka.assignment import COMMIT_TIMEOUT, Assignment
 from karafka.contexts import AT_WORK
 from karafka.errors import ConfigError
@@ -52,7 +53,7 @@ class Context:
     parse: Parse
     decode: Parse | None
     events: Events
-    app: Any
+    app: Application
 
 
 class _Base:
@@ -82,8 +83,8 @@ class _Base:
         """Override to clear up when the server stops, or goes quiet: runs on a worker, instead of `on_revoked`."""
 
     @property
-    def app(self) -> Any:
-        """The `App` that the route belongs to."""
+    def app(self) -> Application:
+        """The `App` that the route belongs to: its `state`, `producer`, `config`, `events`."""
         return self._context.app
 
     def abort(self, reason: str = "") -> NoReturn:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from inspect import iscoroutinefunction
-from typing import Any, TypeAlias, TypedDict, Unpack, get_args
+from typing import TypeAlias, TypedDict, Unpack, get_args
 
+from karafka.application import Application
 from karafka.checks import number, one_of, whole
 from karafka.config import Config, Settings, check_group, check_settings, check_start, check_topic
 from karafka.controllers import AnyController, BatchController, Context, check_controller, partition_hooks, payload_type
@@ -253,7 +254,7 @@ class Routes:
         """Each topic with its group, as drawn."""
         return ((group.name, topic) for group in self._groups for topic in group.topics)
 
-    def subscriptions(self, events: Events, app: Any) -> tuple[Subscription, ...]:
+    def subscriptions(self, events: Events, app: Application) -> tuple[Subscription, ...]:
         """What there is to read, a listener each: the routes of a group on one cluster, with their handlers made."""
         self._refuse_loops()
         by_group: dict[str, list[Group]] = {}
@@ -282,7 +283,7 @@ class Routes:
                         )
                     way.append(after)
 
-    def _route(self, group: str, line: Topic, events: Events, app: Any) -> Route:
+    def _route(self, group: str, line: Topic, events: Events, app: Application) -> Route:
         options, config = line.options, self._config
         controller = line.controller
         batch = issubclass(controller, BatchController)

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, TopicPartition
 
 from karafka import DeliveryError, Producer
+from karafka.delivery import Handle
 from karafka.parsers import JSON
-from karafka.producer import Handle
 from tests.chaos.messages import Fates
 
 PARTITIONS = 4

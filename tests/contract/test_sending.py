@@ -8,9 +8,9 @@ import pytest
 
 from karafka import ConfigError, DeliveryError, Producer
 from karafka.confluent import ConfluentSender
+from karafka.delivery import Handle
 from karafka.errors import BrokerError
 from karafka.messages import Place
-from karafka.producer import Handle
 from tests.brokers import new_group
 from tests.contract.member import Broker, Member
 

@@ -35,32 +35,32 @@ RAW = b'{"id": 7, "title": "Seven"}'
 
 class AsDataclass(Controller[Video]):
     def perform(self) -> None:
-        self.app.seen.add(self.params)
+        self.app.state.seen.add(self.params)
 
 
 class AsStruct(Controller[Clip]):
     def perform(self) -> None:
-        self.app.seen.add(self.params)
+        self.app.state.seen.add(self.params)
 
 
 class AsTypedDict(Controller[Film]):
     def perform(self) -> None:
-        self.app.seen.add(self.params)
+        self.app.state.seen.add(self.params)
 
 
 class ByName(Controller["Video"]):
     def perform(self) -> None:
-        self.app.seen.add(self.params)
+        self.app.state.seen.add(self.params)
 
 
 class Plain(Controller):  # type: ignore[type-arg]  # without a type is a form of its own
     def perform(self) -> None:
-        self.app.seen.add(self.params)
+        self.app.state.seen.add(self.params)
 
 
 class OrNone(Controller[Video | None]):
     def perform(self) -> None:
-        self.app.seen.add((self.params, self.message.tombstone))
+        self.app.state.seen.add((self.params, self.message.tombstone))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ class OrNone(Controller[Video | None]):
 def test_params_are_of_the_declared_type(stage: Stage, controller: type[Controller[Any]], expected: object) -> None:
     app, topic = stage.app(), stage.topic()
     seen: Notes[Any] = Notes()
-    app.seen = seen  # type: ignore[attr-defined]  # a place of our own on the app
+    app.state.seen = seen
     app.topic(topic)(controller)
     stage.send(topic, [RAW])
 
@@ -88,7 +88,7 @@ def test_params_are_of_the_declared_type(stage: Stage, controller: type[Controll
 def test_a_tombstone_comes_where_the_type_admits_it(stage: Stage) -> None:
     app, topic = stage.app(), stage.topic()
     seen: Notes[Any] = Notes()
-    app.seen = seen  # type: ignore[attr-defined]
+    app.state.seen = seen
     app.topic(topic)(OrNone)
     stage.send(topic, [RAW, None])
 
@@ -101,7 +101,7 @@ def test_a_tombstone_comes_where_the_type_admits_it(stage: Stage) -> None:
 def test_what_is_not_of_the_type_is_buried_at_its_first_try(stage: Stage, payload: bytes | None) -> None:
     app, topic, grave = stage.app(), stage.topic(), stage.topic()
     seen: Notes[Any] = Notes()
-    app.seen = seen  # type: ignore[attr-defined]
+    app.state.seen = seen
     app.topic(topic, dead_letter=DeadLetter(grave, after=5))(AsDataclass)
     stage.send(topic, [RAW, payload, RAW])
 
@@ -134,7 +134,7 @@ def test_a_parse_error_that_perform_swallows_is_still_one(stage: Stage) -> None:
 def test_without_a_dead_letter_topic_it_is_tried_again_and_never_passed(stage: Stage) -> None:
     app, topic = stage.app(retry=Backoff(0.05, 0.1)), stage.topic()
     seen: Notes[Any] = Notes()
-    app.seen = seen  # type: ignore[attr-defined]
+    app.state.seen = seen
     app.topic(topic)(AsDataclass)
     stage.send(topic, [RAW, b"{no json", RAW])
 
@@ -166,7 +166,7 @@ class Csv:
 def test_a_route_has_its_own_parser(stage: Stage, parser: Any, raw: bytes, expected: object) -> None:
     app, topic = stage.app(), stage.topic()
     seen: Notes[Any] = Notes()
-    app.seen = seen  # type: ignore[attr-defined]
+    app.state.seen = seen
     app.topic(topic, parser=parser)(Plain)
     stage.send(topic, [raw])
 

@@ -9,6 +9,7 @@ from typing import Any, Generic, Optional, TypeVar
 
 import pytest
 
+from karafka.app import App
 from karafka.controllers import (
     Abort,
     BatchController,
@@ -255,6 +256,9 @@ class TestHooks:
         assert Hooked().look() == "looked"
 
 
+APP = App("shop", kafka={"bootstrap.servers": "localhost:9092"})
+
+
 def _nothing(raw: bytes | None) -> None:
     """A parser of nothing."""
 
@@ -264,14 +268,14 @@ class TestAhead:
 
     def test_it_is_still_the_user_s_class(self) -> None:
         """Name, module, instances; the user's own class knows nothing of the route."""
-        context = Context("g", _nothing, _nothing, Events(), "app")
+        context = Context("g", _nothing, _nothing, Events(), APP)
 
         made = ahead_of(Plain, context)
 
         assert made is not None
         assert isinstance(made(), Plain)
         assert (made.__name__, made.__qualname__, made.__module__) == ("Plain", "Plain", __name__)
-        assert made().app == "app"
+        assert made().app is APP
         assert not hasattr(Plain(), "_context")
 
     def test_a_class_that_wants_words_from_its_subclasses_gets_along(self) -> None:
@@ -284,7 +288,7 @@ class TestAhead:
         class Named(Registered, name="named"):
             def perform(self) -> None: ...
 
-        assert ahead_of(Named, Context("g", _nothing, _nothing, Events(), None)) is None
+        assert ahead_of(Named, Context("g", _nothing, _nothing, Events(), APP)) is None
 
 
 def test_an_abort_carries_its_reason() -> None:

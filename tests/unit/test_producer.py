@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from karafka import delivery
 from karafka import producer as producing
 from karafka.clock import ManualClock
+from karafka.delivery import Delivery, DeliveryError, Handle
 from karafka.errors import BrokerError, ConfigError, Error
 from karafka.messages import Header
-from karafka.producer import Delivery, DeliveryError, Handle, Producer, QueueFullError
+from karafka.producer import Producer, QueueFullError
 from tests.unit.house import Letter
 
 Report = Callable[[str | None, int, int], None]
@@ -110,7 +112,8 @@ class Sleeping:
 @pytest.fixture
 def sleeping(monkeypatch: pytest.MonkeyPatch) -> Sleeping:
     made = Sleeping()
-    monkeypatch.setattr(producing, "time", made)
+    for module in (producing, delivery):
+        monkeypatch.setattr(module, "time", made)
     return made
 
 

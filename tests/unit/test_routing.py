@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from karafka.app import App
 from karafka.config import Config
 from karafka.controllers import BatchController, Controller
 from karafka.errors import ConfigError
@@ -34,7 +35,7 @@ def routes() -> Routes:
 
 
 def subscriptions(routes: Routes) -> tuple[Subscription, ...]:
-    return routes.subscriptions(Events(), "the app")
+    return routes.subscriptions(Events(), App("shop", kafka={"bootstrap.servers": "localhost:9092"}))
 
 
 class TestDrawing:
