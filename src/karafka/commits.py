@@ -154,7 +154,7 @@ class Commits:
         asked = [partition for partition in dict.fromkeys(partitions) if partition.state is not State.REVOKED]
         for partition in asked:
             self._wanted.pop(partition, None)
-        flight = {one.place: (one, at, one.memo) for one in asked if (at := one.committable) is not None}
+        flight = {one.place: (one, at, one.keep(at)) for one in asked if (at := one.committable) is not None}
         if not flight:
             return
         self._flown_at = now
@@ -188,17 +188,16 @@ class Commits:
         kept: dict[tuple[str, int], int] = {}
         refused: dict[str, list[Place]] = {}
         for place, offset in answer.offsets.items():
-            partition, position, memo = self._flight.get(place, (None, offset, None))
-            if partition is None or position != offset:
+            flown = self._flight.get(place)
+            if flown is None or flown[1] != offset:
                 continue  # given up, or to a commit before the one that flies: that one's answer is to come
             del self._flight[place]
+            partition, position, memo = flown
             if place in answer.errors:
                 self._wanted[partition] = None
                 refused.setdefault(answer.errors[place], []).append(place)
             else:
-                partition.offsets.committed = position
-                if partition.suspicion is not None:
-                    partition.suspicion.noted = memo
+                partition.kept(position, memo)
                 self._done[partition] = None
                 kept[place] = position
         if kept:

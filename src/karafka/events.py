@@ -153,6 +153,25 @@ class Suspected(ErrorOccurred):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetadataIgnored(ErrorOccurred):
+    """What is kept beside a committed offset cannot be read: what was finished above it may be performed again."""
+
+    group: str
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneUnnamed(ErrorOccurred):
+    """The route's `order` named no lane for a message: it goes with those that have no key."""
+
+    group: str
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotRouted(ErrorOccurred):
     """A partition was assigned whose topic has no route here: it is held. Do all members run the same routes?"""
 

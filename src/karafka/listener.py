@@ -535,9 +535,8 @@ class Listener:
         for partition in changed if self._lifecycle.phase < Phase.QUIET else ():
             if partition.state is State.REVOKED:
                 continue
-            if partition.mourns(now):
-                self._setbacks.bury_again(partition)
-                continue
+            for offset in partition.mourning(now):
+                self._setbacks.bury_again(partition, offset)
             if partition.greets(now):
                 self._hooks.welcome(partition)
                 self._busy[partition] = None
@@ -552,7 +551,7 @@ class Listener:
                     self._tell_retried(partition, job.run.records[0], job.run.attempt)
                 job.lane.pool.submit(job)
             due = partition.due(now)
-            if partition.buffer.count and now < due < float("inf"):
+            if partition.waiting and now < due < float("inf"):
                 self._wake_at(partition, due)
             self._flow.check(partition)
 

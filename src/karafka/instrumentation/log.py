@@ -33,6 +33,8 @@ SAYINGS: Mapping[type[Event], tuple[int, str]] = {
     told.Overran: (logging.ERROR, "{group}: {topic}/{partition}/{offset} {error}"),
     told.HookFailed: (logging.ERROR, "{group}: {hook} of {topic}/{partition} failed, {verdict}: {error}\n{traceback}"),
     told.Suspected: (logging.ERROR, "{group}: {topic}/{partition}: {error}"),
+    told.MetadataIgnored: (logging.WARNING, "{group}: {topic}/{partition}: {error}"),
+    told.LaneUnnamed: (logging.ERROR, "{group}: {topic}/{partition}/{offset}: {error}"),
     told.NotRouted: (logging.ERROR, "{group}: {topic}/{partition}: {error}"),
     told.OutOfRange: (logging.ERROR, "{group}: {topic}/{partition}: {error}"),
     told.TopicMissing: (logging.WARNING, "{group}: topic {topic} does not exist yet; it is picked up when it appears"),
