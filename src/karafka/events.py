@@ -407,6 +407,22 @@ class Paused(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeldUp(ErrorOccurred):
+    """The oldest message that is not finished holds up its partition: what is above it cannot go further ahead.
+
+    `offset` is that message's, `ahead` how many offsets beyond it were received, `waited` the seconds since it is the
+    oldest.
+    """
+
+    group: str
+    topic: str
+    partition: int
+    offset: int
+    ahead: int
+    waited: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed(Event):
     """A paused partition is fetched again."""
 

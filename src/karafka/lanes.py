@@ -92,6 +92,8 @@ class Lanes(Partition):
         self._asleep: list[tuple[float, int, Strand]] = []
         # Whose messages each job holds that went out apart: of one strand, or one of each.
         self._owners: dict[Job, list[Strand]] = {}
+        # How many of a job's messages were settled before its end.
+        self._early: dict[Job, int] = {}
         # Those that are stuck, by the offset of their first message; how many of them are being buried.
         self._culprits: dict[int, Strand] = {}
         self._burials = 0
@@ -150,7 +152,9 @@ class Lanes(Partition):
 
     @property
     def full(self) -> bool:
-        return super().full or self.received - self.offsets.finished >= self.policy.ahead
+        far = self.received - self.offsets.finished >= self.policy.ahead
+        self.held_up = far or (self.held_up and self._apart and bool(self._ready) and not self._room())
+        return far or super().full
 
     @property
     def drained(self) -> bool:
@@ -267,6 +271,7 @@ class Lanes(Partition):
             return NEVER
         self._wake(now)
         if self._ready:
+            self.held_up = self.held_up or not self._room()
             return opens if self._room() else NEVER
         return max(opens, self._asleep[0][0]) if self._asleep else NEVER
 
@@ -317,6 +322,47 @@ class Lanes(Partition):
         gaps, span = self.offsets.gaps + self._count_out + 1, self.received - self.offsets.finished
         return fits(gaps, span) or self._ready[0][0] <= self.offsets.finished
 
+    def free(self, job: Job) -> None:
+        run, owners = job.run, self._owners.get(job)
+        taken = run.taken
+        if not taken or taken >= len(run.records) or self.state >= State.LEAVING or self.suspect or self._returned:
+            return
+        rest, run.records = run.records[taken:], run.records[:taken]
+        size = sum(map(len, rest))
+        job.size -= size
+        self._count_out -= len(rest)
+        self._size_out -= size
+        if owners is None:
+            self._part(job, rest)
+        elif len(owners) == 1:
+            self._give_back(owners[0], rest)
+        else:
+            for strand, record in zip(owners[taken:], rest, strict=True):
+                strand.busy = False
+                self._give_back(strand, [record])
+                self._offer(strand, self._now)
+            del owners[taken:]
+
+    def _part(self, job: Job, rest: list[Record]) -> None:
+        """The message that `job` has in hand goes on by itself; `rest` and what is behind it go apart."""
+        for other in [one for one in self.out if one is not job and one.lane.withdraw(one)]:
+            del self.out[other]
+            self._count_out -= len(other.run.records)
+            self._size_out -= other.size
+            rest += other.run.records
+        *done, held = job.run.records
+        for record in done:
+            self._perform(record.offset() or 0)
+        self._early[job] = len(done)
+        self._count_out -= len(done)
+        self._apart, self._lane = True, self._make_lane()
+        strand = Strand(self._name(held))
+        strand.busy = True
+        self._strands[strand.name] = strand
+        self._owners[job] = [*(Strand(object()) for _ in done), strand]
+        self.buffer.put_back(rest, measure(rest))
+        self._spread(self._now)
+
     # ── settling ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def settle(self, outcome: Outcome) -> Setback | None:
@@ -327,7 +373,7 @@ class Lanes(Partition):
             return self._settle_together(outcome)
         del self.out[job]
         finished, length = run.finished, len(run.records)
-        self._count_out -= length
+        self._count_out -= length - self._early.pop(job, 0)
         self._size_out -= job.size
         if finished:
             pace = outcome.elapsed / finished

@@ -581,10 +581,17 @@ class Listener:
         """Runs that take longer than their time end after the message in hand: others get their turn."""
         now = perf_counter()
         for partition in self._busy:
+            stuck = []
             for job in partition.out:
                 started, run = job.started, job.run
-                if started is not None and now - started > RUN_TIME and len(run.records) > 1 and not run.halted:
+                if started is None or now - started <= RUN_TIME or len(run.records) == 1:
+                    continue
+                if not run.halted:
                     run.halt()
+                else:
+                    stuck.append(job)
+            for job in stuck:
+                partition.free(job)
 
     # ── rebalances: called inside `fetch` and `close` ────────────────────────────────────────────────────────
 

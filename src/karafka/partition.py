@@ -175,6 +175,8 @@ class Partition:
         self.buffer = Buffer()
         #: Jobs that are out, a set in the order they went.
         self.out: dict[Job, None] = {}
+        #: Whether its oldest message holds up all others, and whether that was told.
+        self.held_up = self.told_held_up = False
         #: Whether fetching is stopped for it, as last told to the client.
         self.paused = False
         #: Whether its dead letter is under way; when it is to be sent again.
@@ -468,6 +470,9 @@ class Partition:
         """Go on at `to` once all that is out is back; see `elsewhere`."""
         self.sought = to
         self.recall()
+
+    def free(self, job: Job) -> None:
+        """`job` is halted and does not end: what it has not taken up need not wait for it, where order allows that."""
 
     def recall(self) -> None:
         """What is out comes back: the message in hand ends, what waits behind it is not begun."""

@@ -29,7 +29,7 @@ PACES = (1e-6, 1e-4, 3e-5, 5e-3)
 STEPS = (
     *("receive", "receive", "receive again", "take", "take", "take", "take", "begin", "begin", "begin", "begin"),
     *("step", "step", "finish", "finish", "fail", "fail", "fail", "settle", "settle", "settle", "settle", "settle"),
-    *("take", "take", "begin", "begin", "halt", "recall", "work", "work", "work"),
+    *("take", "take", "begin", "begin", "halt", "free", "recall", "work", "work", "work"),
     *("wait", "buried", "refused", "pace"),
 )
 ENDINGS = ("leave", "revoke")
@@ -118,8 +118,17 @@ class Story:
                 for _ in range(4 * number):
                     for each in ("take", "begin", "finish", "settle"):
                         self.do(each, 0)
-            case "halt" if self.workers and len(self.workers[0].job.run.records) > 1:
-                self.workers[0].job.run.halt()
+            case "halt" if self.workers:
+                job = self.workers[number % len(self.workers)].job
+                if len(job.run.records) > 1:
+                    job.run.halt()
+                    if number % 2:
+                        self.do("free", 0)
+            case "free":
+                for job in list(self.out):
+                    self.partition.free(job)
+                self.settled |= {one for one in self.over if self.partition.offsets.holds(one)}
+                self.out = {job: offsets(job.run.records) for job in self.partition.out}
             case "recall":
                 self.partition.recall()
             case "wait":
@@ -151,7 +160,7 @@ class Story:
             return
         assert not self.gone
         given = offsets(job.run.records)
-        busy = {one for others in self.out.values() for one in others}
+        busy = {one for others in self.out.values() for one in others if one not in self.settled}
         assert given
         assert given == sorted(given)
         assert not busy & set(given), "given out twice at once"

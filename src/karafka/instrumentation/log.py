@@ -30,6 +30,7 @@ SAYINGS: Mapping[type[Event], tuple[int, str]] = {
     told.Revoked: (logging.INFO, "{group}: gave up {positions} after {waited:.2f} s"),
     told.Lost: (logging.ERROR, "{group}: lost {places}: {error}"),
     told.Unowned: (logging.ERROR, "{group}: {places}: {error}"),
+    told.HeldUp: (logging.ERROR, "{group}: {topic}/{partition}: {error}"),
     told.Overran: (logging.ERROR, "{group}: {topic}/{partition}/{offset} {error}"),
     told.HookFailed: (logging.ERROR, "{group}: {hook} of {topic}/{partition} failed, {verdict}: {error}\n{traceback}"),
     told.Suspected: (logging.ERROR, "{group}: {topic}/{partition}: {error}"),
