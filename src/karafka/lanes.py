@@ -78,6 +78,8 @@ class Lanes(Partition):
         self._width = policy.width
         self._most = policy.width + max(1, policy.width // SPARE)
         self._apart = True
+        # Until when all that is out is waited for, so that what comes can go together.
+        self._gather_by = NEVER
         self._tie = count()
         self._now = 0.0
         # What the broker keeps of what is finished above the prefix, and is to keep: versions of `offsets`.
@@ -110,7 +112,7 @@ class Lanes(Partition):
         self.positioned, self._now = True, now
         offsets, least = self.offsets, self.received
         first, end = records[0].offset() or 0, (records[-1].offset() or 0) + 1
-        if first < least or offsets.gaps:
+        if first < max(least, offsets.finished) or offsets.gaps:
             records = [one for one in records if (at := one.offset() or 0) >= least and not offsets.holds(at)]
             size = measure(records)
         self._pass(records, end)
@@ -166,11 +168,16 @@ class Lanes(Partition):
         """Go together or apart, where that is due and nothing stands in the way; apart, fill the strands."""
         quick = not self.policy.batch and (self.suspect or (self.pace is not None and self.pace <= QUICK))
         if self._apart:
-            if not quick or self._culprits or self._asleep:
-                if self.buffer.count:
-                    self._spread(now)
-            elif not self._strands:
-                self._apart = False
+            if not self._strands:
+                self._gather_by = NEVER
+                if quick:
+                    self._apart = False
+                    return
+            elif quick and self._gather_by == NEVER:
+                self._gather_by = now + RUN_TIME
+            # For as long as all that is out may be back in a moment, what comes waits to go together.
+            if self.buffer.count and (not quick or self._culprits or self._asleep or now >= self._gather_by):
+                self._spread(now)
         elif not self.suspect and not self.out and not self._returned:
             troubled = self.state in {State.BACKING_OFF, State.HELD} and self._first_failed
             if troubled or (self.pace is not None and self.pace > SLOW):
@@ -273,7 +280,8 @@ class Lanes(Partition):
         if self._ready:
             self.held_up = self.held_up or not self._room()
             return opens if self._room() else NEVER
-        return max(opens, self._asleep[0][0]) if self._asleep else NEVER
+        wakes = self._asleep[0][0] if self._asleep else NEVER
+        return max(opens, min(wakes, self._gather_by if self.buffer.count else NEVER))
 
     def take(self, now: float) -> Job | None:
         if self.due(now) > now:

@@ -50,4 +50,4 @@ def test_each_change_above_the_prefix_is_a_new_version() -> None:
         versions.append(kept.version)
 
     assert versions[1] == versions[0]
-    assert len(set(versions[1:])) == 3
+    assert len(set(versions[1:])) == 4
