@@ -114,8 +114,13 @@ class Assignment:
         self._put(wish)
         return True
 
+    @property
+    def marks(self) -> bool:
+        """Whether there are marks that each stand for one message, and were not `taken`."""
+        return False
+
     def taken(self) -> list[int]:
-        """The marks since the last call, where each stands for one message."""
+        """Those marks."""
         return []
 
     # ── the listener's ───────────────────────────────────────────────────────────────────────────────────────
@@ -142,6 +147,11 @@ class LaneAssignment(Assignment):
     def __init__(self, group: str, topic: str, partition: int, offset: int, put: Callable[[Wish], None]) -> None:
         super().__init__(group, topic, partition, offset, put)
         self._marks: list[int] = []
+
+    @property
+    def marks(self) -> bool:
+        # Without the lock: the listener looks again when it is told.
+        return bool(self._marks)
 
     def mark(self, offset: int) -> bool:
         """The message at `offset` is finished. True while the partition is ours."""

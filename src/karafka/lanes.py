@@ -36,7 +36,7 @@ FULL = 1 << 30
 class Strand:
     """The messages of one lane that are in hand and not out, in order."""
 
-    __slots__ = ("attempts", "busy", "due", "failed", "limit", "name", "queued", "records", "stuck")
+    __slots__ = ("attempts", "busy", "due", "failed", "lane", "limit", "name", "queued", "records", "stuck")
 
     def __init__(self, name: Hashable) -> None:
         self.name = name
@@ -50,6 +50,8 @@ class Strand:
         #: How often its first message failed; how long the batch was that failed, and how long the next one may be.
         self.attempts = self.failed = 0
         self.limit: int | None = None
+        #: By which its jobs go, once it had one.
+        self.lane: Lane | None = None
 
     @property
     def first(self) -> int:
@@ -304,7 +306,9 @@ class Lanes(Partition):
         size = sum(map(len, records))
         self._waiting -= len(records)
         self._size_waiting -= size
-        job = Job(Run(records, attempt, self.assignment), self, self._make_lane(), size)
+        if first.lane is None:
+            first.lane = self._make_lane()
+        job = Job(Run(records, attempt, self.assignment), self, first.lane, size)
         self.out[job] = None
         self._owners[job] = strands
         self._count_out += len(records)
@@ -388,6 +392,8 @@ class Lanes(Partition):
             self.pace = pace if self.pace is None else 0.7 * self.pace + 0.3 * pace
         for record in run.records[:finished]:
             self._perform(record.offset() or 0)
+        if job.lane.broken:
+            owners[0].lane = None
         alone = len(owners) == 1
         for index, strand in enumerate(owners):
             strand.busy = False
@@ -444,6 +450,8 @@ class Lanes(Partition):
             self._performed_only.add(offset)
 
     def marked(self) -> None:
+        if not self.assignment.marks:
+            return
         for offset in self.assignment.taken():
             self._performed_only.discard(offset)
             self.offsets.settle(offset, offset + 1)

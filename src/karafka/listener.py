@@ -138,6 +138,8 @@ class Listener:
         # Places whose position is said not to be in the log any more.
         self._misplaced: dict[Place, int] = {}
         self._closing = False
+        # Until when the client is not asked again while work is out, because it had nothing.
+        self._dry_until = 0.0
         self._hushed: Callable[[], None] | None = None
         #: When the last turn began (`monotonic`), infinity while it waits for the broker, which is told elsewhere.
         self.pulse = float("inf")
@@ -223,7 +225,8 @@ class Listener:
         self._assigned_now.clear()
         # Not twice without an outcome between: what was expected in a moment may take an hour.
         enough = self._moved and self._flow.enough(self._busy)
-        if not enough:
+        # Each call gives the interpreter away: with work out one that brought nothing is not repeated at once.
+        if not enough and not (self._busy and self._clock.monotonic() < self._dry_until):
             self._receive(self._patience(self._clock.monotonic()))
         out = bool(self._busy or self._setbacks.burying)
         self._moved = self._settle(wait=0.0 if self._changed or not out else RUN_TIME if enough else PATIENCE)
@@ -275,6 +278,7 @@ class Listener:
             self._client.seek({place: one.received for place, one in self._partitions.items()})
             return
         now = self._clock.monotonic()
+        self._dry_until = 0.0 if batches else now + PATIENCE
         if batches:
             self._membership.hears()
         for place, records in batches:
