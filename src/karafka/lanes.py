@@ -19,7 +19,7 @@ from karafka.jobs import Job, Lane, Outcome
 from karafka.messages import Place, Record, Run
 from karafka.metadata import Memo, fits
 from karafka.offsets import Scattered
-from karafka.partition import RUN_TIME, Partition, Setback, State, measure
+from karafka.partition import RUN_TIME, Partition, Progress, Setback, State, measure
 from karafka.policy import Policy
 
 # Seconds that a message takes: what takes less goes together, what takes more goes apart.
@@ -334,11 +334,16 @@ class Lanes(Partition):
         gaps, span = self.offsets.gaps + self._count_out + 1, self.received - self.offsets.finished
         return fits(gaps, span) or self._ready[0][0] <= self.offsets.finished
 
-    def free(self, job: Job) -> None:
+    def jump(self, offset: int) -> None:
+        if offset > self.received:
+            self.offsets.settle(self.received, offset)
+        super().jump(offset)
+
+    def free(self, job: Job) -> bool:
         run, owners = job.run, self._owners.get(job)
         taken = run.taken
         if not taken or taken >= len(run.records) or self.state >= State.LEAVING or self.suspect or self._returned:
-            return
+            return False
         rest, run.records = run.records[taken:], run.records[:taken]
         size = sum(map(len, rest))
         job.size -= size
@@ -354,6 +359,7 @@ class Lanes(Partition):
                 self._give_back(strand, [record])
                 self._offer(strand, self._now)
             del owners[taken:]
+        return True
 
     def _part(self, job: Job, rest: list[Record]) -> None:
         """The message that `job` has in hand goes on by itself; `rest` and what is behind it go apart."""
@@ -392,6 +398,7 @@ class Lanes(Partition):
             self.pace = pace if self.pace is None else 0.7 * self.pace + 0.3 * pace
         for record in run.records[:finished]:
             self._perform(record.offset() or 0)
+        self._clear(self.offsets.finished)
         if job.lane.broken:
             owners[0].lane = None
         alone = len(owners) == 1
@@ -551,6 +558,13 @@ class Lanes(Partition):
     def committable(self) -> int | None:
         position = super().committable
         return self.in_progress if position is None and self.offsets.version != self._kept else position
+
+    @property
+    def progress(self) -> Progress:
+        return self.in_progress, self.offsets.version
+
+    def keeps(self, progress: Progress) -> bool:
+        return super().keeps(progress) and self._kept >= progress[1]
 
     def keep(self, position: int) -> Memo:
         self._sent = self.offsets.version

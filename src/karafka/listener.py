@@ -370,7 +370,7 @@ class Listener:
             if begin.stands:
                 partition.stand()
                 return
-            partition.received = max(begin.offset, partition.received)
+            partition.jump(begin.offset)
         elif wanted > high:
             self._anew(partition, beyond(partition.policy.on_gap, wanted, low, high, partition.memo))
         self._client.seek({place: self._partitions[place].received})
@@ -595,7 +595,8 @@ class Listener:
                 else:
                     stuck.append(job)
             for job in stuck:
-                partition.free(job)
+                if partition.free(job):
+                    self._changed[partition] = None
 
     # ── rebalances: called inside `fetch` and `close` ────────────────────────────────────────────────────────
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeAlias
 
 from karafka.assignment import Assignment
 from karafka.jobs import Job, Lane, Outcome
@@ -25,6 +26,10 @@ RUN_TIME = 0.05
 FIRST_RUN = 100
 # Jobs of a lane that are out at once: one performed, one that waits, so that no worker waits for the listener.
 AHEAD = 2
+
+
+# How far a partition is: the finished prefix, and a version of what is finished above it.
+Progress: TypeAlias = tuple[int, int]
 
 
 class State(IntEnum):
@@ -356,6 +361,10 @@ class Partition:
             self.offsets.finish(position)
         if position > self._tried[0]:
             self._tried, self._limit = (-1, 0), None
+        self._clear(position)
+
+    def _clear(self, position: int) -> None:
+        """All below `position` is done: who died here did not die of that."""
         if self.suspicion is not None and position >= self.suspicion.clear_at and self.memo.crashes:
             self.memo = self.memo.cleared()
 
@@ -471,8 +480,16 @@ class Partition:
         self.sought = to
         self.recall()
 
-    def free(self, job: Job) -> None:
-        """`job` is halted and does not end: what it has not taken up need not wait for it, where order allows that."""
+    def free(self, job: Job) -> bool:  # noqa: ARG002
+        """`job` is halted and does not end: what it has not taken up need not wait for it, where order allows that.
+
+        Whether there was anything.
+        """
+        return False
+
+    def jump(self, offset: int) -> None:
+        """What lies between here and `offset` will never be received."""
+        self.received = max(offset, self.received)
 
     def recall(self) -> None:
         """What is out comes back: the message in hand ends, what waits behind it is not begun."""
@@ -531,6 +548,15 @@ class Partition:
         position = self.in_progress
         news = self.suspicion is not None and self.suspicion.noted != self.memo
         return position if news or position != self.offsets.committed else None
+
+    @property
+    def progress(self) -> Progress:
+        """What is finished now."""
+        return self.in_progress, 0
+
+    def keeps(self, progress: Progress) -> bool:
+        """Whether the broker keeps all that was finished then."""
+        return self.offsets.committed is not None and self.offsets.committed >= progress[0]
 
     def keep(self, position: int) -> Memo:  # noqa: ARG002
         """What is to be kept beside `position`, which is to be committed."""
