@@ -80,6 +80,8 @@ class Lanes(Partition):
         self._width = policy.width
         self._most = policy.width + max(1, policy.width // SPARE)
         self._apart = True
+        # How many messages of different lanes make a job that is worth its hand-over.
+        self._bundle = 1
         # Until when all that is out is waited for, so that what comes can go together.
         self._gather_by = NEVER
         self._tie = count()
@@ -280,38 +282,52 @@ class Lanes(Partition):
             return NEVER
         self._wake(now)
         if self._ready:
-            self.held_up = self.held_up or not self._room()
-            return opens if self._room() else NEVER
+            if self._room():
+                return opens
+            self.held_up = True
+            return NEVER
         wakes = self._asleep[0][0] if self._asleep else NEVER
         return max(opens, min(wakes, self._gather_by if self.buffer.count else NEVER))
 
     def take(self, now: float) -> Job | None:
         if self.due(now) > now:
             return None
+        return self._next() if self._apart else super().take(now)
+
+    def hand_out(self, now: float) -> list[Job]:
+        if self.due(now) > now:
+            return []
         if not self._apart:
-            return super().take(now)
+            return super().hand_out(now)
+        jobs = [self._next()]
+        while self._ready and len(self.out) < self._most and self._room():
+            jobs.append(self._next())
+        return jobs
+
+    def _next(self) -> Job:
+        """The oldest message that may go, and what goes with it."""
         self._become(State.OPEN)
-        strands = [heappop(self._ready)[1]]
-        first = strands[0]
-        records = [first.records.popleft() for _ in range(self._share(first))]
-        attempt = first.attempts + 1
-        if len(records) == 1 and not first.attempts and not self.policy.batch and self.pace is not None:
+        first = heappop(self._ready)[1]
+        share, attempt = self._share(first), first.attempts + 1
+        strands, records = [first], [first.records.popleft()]
+        if share > 1:
+            records += [first.records.popleft() for _ in range(share - 1)]
+        elif self._bundle > 1 and attempt == 1:
             # Too little for a hand-over of its own: others go with it, a message of each.
-            wanted = min(self.policy.max_messages, int(BUNDLE_TIME / self.pace) if self.pace else FULL)
-            while len(records) < wanted and self._ready and not self._ready[0][1].attempts:
+            while len(records) < self._bundle and self._ready and not self._ready[0][1].attempts:
                 strands.append(heappop(self._ready)[1])
                 records.append(strands[-1].records.popleft())
         for strand in strands:
             strand.queued, strand.busy, strand.due = False, True, 0.0
-        size = sum(map(len, records))
-        self._waiting -= len(records)
-        self._size_waiting -= size
+        count, size = len(records), sum(map(len, records))
         if first.lane is None:
             first.lane = self._make_lane()
         job = Job(Run(records, attempt, self.assignment), self, first.lane, size)
         self.out[job] = None
         self._owners[job] = strands
-        self._count_out += len(records)
+        self._waiting -= count
+        self._size_waiting -= size
+        self._count_out += count
         self._size_out += size
         return job
 
@@ -394,13 +410,23 @@ class Lanes(Partition):
         self._count_out -= length - self._early.pop(job, 0)
         self._size_out -= job.size
         if finished:
-            pace = outcome.elapsed / finished
-            self.pace = pace if self.pace is None else 0.7 * self.pace + 0.3 * pace
+            self._measure(outcome.elapsed / finished)
         for record in run.records[:finished]:
             self._perform(record.offset() or 0)
-        self._clear(self.offsets.finished)
+        if self.suspicion is not None:
+            self._clear(self.offsets.finished)
         if job.lane.broken:
             owners[0].lane = None
+        if finished == length and outcome.error is None:
+            for strand in owners:
+                strand.busy, strand.attempts, strand.limit = False, 0, None
+                self._offer(strand, self._now)
+            return None
+        return self._settle_in_part(outcome, owners)
+
+    def _settle_in_part(self, outcome: Outcome, owners: list[Strand]) -> Setback | None:
+        """What is not finished goes back to its strands."""
+        run, finished = outcome.job.run, outcome.job.run.finished
         alone = len(owners) == 1
         for index, strand in enumerate(owners):
             strand.busy = False
@@ -414,6 +440,11 @@ class Lanes(Partition):
         for strand in owners:
             self._offer(strand, self._now)
         return setback
+
+    def _measure(self, pace: float) -> None:
+        self.pace = pace = pace if self.pace is None else 0.7 * self.pace + 0.3 * pace
+        if not self.policy.batch:
+            self._bundle = min(self.policy.max_messages, int(BUNDLE_TIME / pace) if pace else FULL)
 
     def _settle_together(self, outcome: Outcome) -> Setback | None:
         run = outcome.job.run

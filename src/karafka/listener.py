@@ -549,11 +549,12 @@ class Listener:
                 # Not now: this may be inside a revocation.
                 self._elsewhere[partition] = None
                 continue
-            while self._quarantine.lets(partition, now) and (job := partition.take(now)) is not None:
+            while self._quarantine.lets(partition, now) and (jobs := partition.hand_out(now)):
                 self._busy[partition] = None
-                if job.run.attempt > 1:
-                    self._tell_retried(partition, job.run.records[0], job.run.attempt)
-                job.lane.pool.submit(job)
+                for job in jobs:
+                    if job.run.attempt > 1:
+                        self._tell_retried(partition, job.run.records[0], job.run.attempt)
+                    job.lane.pool.submit(job)
             due = partition.due(now)
             if partition.waiting and now < due < float("inf"):
                 self._wake_at(partition, due)

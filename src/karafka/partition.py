@@ -281,6 +281,11 @@ class Partition:
         self._since = now
         return job
 
+    def hand_out(self, now: float) -> list[Job]:
+        """Jobs to be given out now; when there are none, that is all."""
+        job = self.take(now)
+        return [] if job is None else [job]
+
     def due(self, now: float) -> float:
         """From when on `take` may give something: `now` if at once, infinity if only something else helps."""
         opens = self._opens(now)
