@@ -159,6 +159,9 @@ class LoopPool:
         self._thread = thread
         self._limit = limit
         self._waiting: deque[Lane] = deque()
+        # Claimed by other threads and not seen by the loop yet; whether it was called to see them.
+        self._incoming: deque[Lane] = deque()
+        self._called = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = False
 
@@ -166,17 +169,25 @@ class LoopPool:
         lane = job.lane
         lane.jobs.append(job)
         if lane.claim():
-            self._thread.loop.call_soon_threadsafe(self._enter, lane)
+            self._incoming.append(lane)
+            # One call for all that come until the loop looks: each costs a system call.
+            if not self._called:
+                self._called = True
+                self._thread.loop.call_soon_threadsafe(self._enter)
 
     def stop(self) -> None:
         """Begin nothing more: what still runs is cancelled by the loop's thread."""
         self._stopped = True
 
-    def _enter(self, lane: Lane) -> None:
-        if self._limit is not None and len(self._tasks) >= self._limit:
-            self._waiting.append(lane)
-        else:
-            self._spawn(self._serve(lane))
+    def _enter(self) -> None:
+        # In this order none is forgotten: whoever appends after the last look calls again.
+        self._called = False
+        while self._incoming:
+            lane = self._incoming.popleft()
+            if self._limit is not None and len(self._tasks) >= self._limit:
+                self._waiting.append(lane)
+            else:
+                self._spawn(self._serve(lane))
 
     async def _serve(self, lane: Lane) -> None:
         """One job of `lane`, then the next lane that waits; see `ThreadPool._serve` for the order of the last lines."""

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from karafka.assignment import Assignment, Wish
+from karafka.assignment import Assignment, LaneAssignment, Wish
 from karafka.client import Consumer, Identities
-from karafka.events import Events, NotRouted, OutOfRange, TopicRenewed
+from karafka.events import Events, MetadataIgnored, NotRouted, OutOfRange, TopicRenewed
 from karafka.jobs import Lane, Outcome
+from karafka.lanes import Lanes
 from karafka.messages import Place
 from karafka.metadata import Memo
 from karafka.partition import Partition
@@ -52,6 +53,12 @@ class Arrivals:
             {place.topic for place, begin in begins.items() if begin.renewed or self._new(place, begin)}
         ):
             self._tell_renewed(topic, [place for place in begins if place.topic == topic])
+        for place, begin in begins.items():
+            if begin.unread:
+                said = "what is kept beside its offset is damaged or another program's: it is left out of account"
+                self._events.tell(
+                    MetadataIgnored(group=self._group, topic=place.topic, partition=place.partition, error=said)
+                )
         self._known |= {place.topic: begin.memo.topic for place, begin in begins.items() if begin.memo.topic}
 
     def _new(self, place: Place, begin: Begin) -> bool:
@@ -90,14 +97,16 @@ class Arrivals:
         def lane() -> Lane:
             return Lane(handler, pool, reply)
 
-        partition = Partition(place, begin.committed, work.policy, lane, assignment, begin.memo)
+        kind = Partition if work.policy.lane is None else Lanes
+        partition = kind(place, begin.committed, work.policy, lane, assignment, begin.memo)
         if begin.stands:
             partition.stand()
         return partition
 
     def assignment(self, place: Place, offset: int) -> Assignment:
         """What user code is to see of `place`, read from `offset`."""
-        return Assignment(self._group, place.topic, place.partition, offset, self._put)
+        kind = Assignment if self._policy(place.topic).lane is None else LaneAssignment
+        return kind(self._group, place.topic, place.partition, offset, self._put)
 
     def missed(self, place: Place, begin: Begin) -> None:
         """Tell, with the numbers, if the log does not hold the offset that was wanted."""

@@ -45,10 +45,17 @@ class Assignment:
 
     def mark(self, offset: int) -> bool:
         """The message at `offset` and all before it are finished. True while the partition is ours."""
+
+        def note() -> None:
+            self.marked = max(self.marked, offset + 1)
+
+        return self._note(note)
+
+    def _note(self, note: Callable[[], None]) -> bool:
         with self._lock:
             if self._closed:
                 return False
-            self.marked = max(self.marked, offset + 1)
+            note()
             told, self._told = self._told, True
         if not told:
             self._put(Marked(self))
@@ -107,6 +114,15 @@ class Assignment:
         self._put(wish)
         return True
 
+    @property
+    def marks(self) -> bool:
+        """Whether there are marks that each stand for one message, and were not `taken`."""
+        return False
+
+    def taken(self) -> list[int]:
+        """Those marks."""
+        return []
+
     # ── the listener's ───────────────────────────────────────────────────────────────────────────────────────
 
     def heard(self) -> None:
@@ -121,6 +137,30 @@ class Assignment:
     def revoke(self) -> None:
         """The partition is being taken away; marks still count until `close`."""
         self.revoked = True
+
+
+class LaneAssignment(Assignment):
+    """The same where only messages of one lane are in order: a mark says of its message that it is finished."""
+
+    __slots__ = ("_marks",)
+
+    def __init__(self, group: str, topic: str, partition: int, offset: int, put: Callable[[Wish], None]) -> None:
+        super().__init__(group, topic, partition, offset, put)
+        self._marks: list[int] = []
+
+    @property
+    def marks(self) -> bool:
+        # Without the lock: the listener looks again when it is told.
+        return bool(self._marks)
+
+    def mark(self, offset: int) -> bool:
+        """The message at `offset` is finished. True while the partition is ours."""
+        return self._note(lambda: self._marks.append(offset))
+
+    def taken(self) -> list[int]:
+        with self._lock:
+            taken, self._marks = self._marks, []
+        return taken
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,7 +14,7 @@ from karafka.errors import BrokerError
 from karafka.events import CommitFailed, Committed, Events
 from karafka.messages import Place
 from karafka.metadata import Memo, encode
-from karafka.partition import Partition, State
+from karafka.partition import Partition, Progress, State
 
 # A commit that is not answered by then is given up, and said so.
 TIMEOUT = 10.0
@@ -53,7 +53,7 @@ class Commits:
         self._alone = False
         self._looked = now
         # Who waits for the broker's word: that the partition is committed up to there.
-        self._asked: list[tuple[Partition, int, Future[bool]]] = []
+        self._asked: list[tuple[Partition, Progress, Future[bool]]] = []
         self._urgent = False
         # How many commits were refused in a row, and why the last one.
         self._refusals = 0
@@ -65,11 +65,11 @@ class Commits:
         """Commit what is finished of `partition` now, and answer once the broker keeps it."""
         if not answer.set_running_or_notify_cancel():
             return
-        position, committed = partition.in_progress, partition.offsets.committed
-        if committed is not None and committed >= position:
+        progress = partition.progress
+        if partition.keeps(progress):
             answer.set_result(True)
             return
-        self._asked.append((partition, position, answer))
+        self._asked.append((partition, progress, answer))
         self.note(partition)
 
     def note(self, partition: Partition) -> None:
@@ -154,7 +154,7 @@ class Commits:
         asked = [partition for partition in dict.fromkeys(partitions) if partition.state is not State.REVOKED]
         for partition in asked:
             self._wanted.pop(partition, None)
-        flight = {one.place: (one, at, one.memo) for one in asked if (at := one.committable) is not None}
+        flight = {one.place: (one, at, one.keep(at)) for one in asked if (at := one.committable) is not None}
         if not flight:
             return
         self._flown_at = now
@@ -188,17 +188,16 @@ class Commits:
         kept: dict[tuple[str, int], int] = {}
         refused: dict[str, list[Place]] = {}
         for place, offset in answer.offsets.items():
-            partition, position, memo = self._flight.get(place, (None, offset, None))
-            if partition is None or position != offset:
+            flown = self._flight.get(place)
+            if flown is None or flown[1] != offset:
                 continue  # given up, or to a commit before the one that flies: that one's answer is to come
             del self._flight[place]
+            partition, position, memo = flown
             if place in answer.errors:
                 self._wanted[partition] = None
                 refused.setdefault(answer.errors[place], []).append(place)
             else:
-                partition.offsets.committed = position
-                if partition.suspicion is not None:
-                    partition.suspicion.noted = memo
+                partition.kept(position, memo)
                 self._done[partition] = None
                 kept[place] = position
         if kept:
@@ -226,11 +225,11 @@ class Commits:
     def _answer(self) -> None:
         """Tell those who wait for what is committed by now."""
         asked, self._asked = self._asked, []
-        for partition, position, answer in asked:
-            if (partition.offsets.committed or 0) >= position:
+        for partition, progress, answer in asked:
+            if partition.keeps(progress):
                 answer.set_result(True)
             else:
-                self._asked.append((partition, position, answer))
+                self._asked.append((partition, progress, answer))
 
     def _tell_failed(self, places: tuple[Place, ...], reason: str, then: str = "the next one carries it") -> None:
         self._events.tell(CommitFailed(group=self._group, places=places, error=f"{reason}; {then}"))

@@ -174,6 +174,25 @@ class Suspected(ErrorOccurred):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetadataIgnored(ErrorOccurred):
+    """What is kept beside a committed offset cannot be read: what was finished above it may be performed again."""
+
+    group: str
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneUnnamed(ErrorOccurred):
+    """The route's `order` named no lane for a message: it goes with those that have no key."""
+
+    group: str
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotRouted(ErrorOccurred):
     """A partition was assigned whose topic has no route here: it is held. Do all members run the same routes?"""
 
@@ -406,6 +425,22 @@ class Paused(Event):
     partition: int
     count: int
     size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldUp(ErrorOccurred):
+    """The oldest message that is not finished holds up its partition: what is above it cannot go further ahead.
+
+    `offset` is that message's, `ahead` how many offsets beyond it were received, `waited` the seconds since it is the
+    oldest.
+    """
+
+    group: str
+    topic: str
+    partition: int
+    offset: int
+    ahead: int
+    waited: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

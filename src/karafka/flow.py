@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from karafka.client import Consumer
-from karafka.events import Events, Paused, Resumed, Stalled
+from karafka.events import Events, HeldUp, Paused, Resumed, Stalled
 from karafka.partition import RUN_TIME, Partition
 
 # Messages asked for at once: more come from one call only at the cost of the processor's cache.
@@ -79,7 +79,10 @@ class Flow:
         for partition in self._held:
             if partition not in before:
                 partition.stood_at = -1
-            if (waited := partition.stalled(now, self._stall_after)) is not None:
+            waited = partition.stalled(now, self._stall_after)
+            if partition.held_up != partition.told_held_up:
+                self._tell_held_up(partition, now)
+            if waited is not None:
                 topic, number = partition.place
                 event = Stalled(
                     group=self._group, topic=topic, partition=number, offset=partition.in_progress, waited=waited
@@ -90,7 +93,8 @@ class Flow:
         """`partition` changed: pause it if it holds enough for a while, fetch it again when there is room."""
         if self.quiet:
             return
-        if not partition.paused and partition.full and (partition.pace is None or partition.load > RUN_TIME):
+        full = partition.full
+        if not partition.paused and full and (partition.held_up or partition.pace is None or partition.load > RUN_TIME):
             self._pause(partition)
         elif partition.paused and partition.drained and not self._over:
             self._resume(partition)
@@ -119,6 +123,21 @@ class Flow:
             ready = [one for one in self._paused if one.drained]
         for partition in ready if not self.quiet else ():
             self._resume(partition)
+
+    def _tell_held_up(self, partition: Partition, now: float) -> None:
+        partition.told_held_up = partition.held_up
+        if not partition.held_up:
+            return
+        topic, number = partition.place
+        offset = partition.in_progress
+        ahead, waited = partition.received - offset, now - partition.stood_since
+        said = (
+            f"offset {offset} is not finished for {waited:.0f} s, and {ahead} beyond it were received: they wait for it"
+        )
+        event = HeldUp(
+            group=self._group, topic=topic, partition=number, offset=offset, ahead=ahead, waited=waited, error=said
+        )
+        self._events.tell(event)
 
     def forget(self, partition: Partition) -> None:
         """Not ours any more."""

@@ -138,6 +138,8 @@ class Listener:
         # Places whose position is said not to be in the log any more.
         self._misplaced: dict[Place, int] = {}
         self._closing = False
+        # Until when the client is not asked again while work is out, because it had nothing.
+        self._dry_until = 0.0
         self._hushed: Callable[[], None] | None = None
         #: When the last turn began (`monotonic`), infinity while it waits for the broker, which is told elsewhere.
         self.pulse = float("inf")
@@ -223,7 +225,8 @@ class Listener:
         self._assigned_now.clear()
         # Not twice without an outcome between: what was expected in a moment may take an hour.
         enough = self._moved and self._flow.enough(self._busy)
-        if not enough:
+        # Each call gives the interpreter away: with work out one that brought nothing is not repeated at once.
+        if not enough and not (self._busy and self._clock.monotonic() < self._dry_until):
             self._receive(self._patience(self._clock.monotonic()))
         out = bool(self._busy or self._setbacks.burying)
         self._moved = self._settle(wait=0.0 if self._changed or not out else RUN_TIME if enough else PATIENCE)
@@ -275,6 +278,7 @@ class Listener:
             self._client.seek({place: one.received for place, one in self._partitions.items()})
             return
         now = self._clock.monotonic()
+        self._dry_until = 0.0 if batches else now + PATIENCE
         if batches:
             self._membership.hears()
         for place, records in batches:
@@ -366,7 +370,7 @@ class Listener:
             if begin.stands:
                 partition.stand()
                 return
-            partition.received = max(begin.offset, partition.received)
+            partition.jump(begin.offset)
         elif wanted > high:
             self._anew(partition, beyond(partition.policy.on_gap, wanted, low, high, partition.memo))
         self._client.seek({place: self._partitions[place].received})
@@ -535,9 +539,8 @@ class Listener:
         for partition in changed if self._lifecycle.phase < Phase.QUIET else ():
             if partition.state is State.REVOKED:
                 continue
-            if partition.mourns(now):
-                self._setbacks.bury_again(partition)
-                continue
+            for offset in partition.mourning(now):
+                self._setbacks.bury_again(partition, offset)
             if partition.greets(now):
                 self._hooks.welcome(partition)
                 self._busy[partition] = None
@@ -546,13 +549,14 @@ class Listener:
                 # Not now: this may be inside a revocation.
                 self._elsewhere[partition] = None
                 continue
-            while self._quarantine.lets(partition, now) and (job := partition.take(now)) is not None:
+            while self._quarantine.lets(partition, now) and (jobs := partition.hand_out(now)):
                 self._busy[partition] = None
-                if job.run.attempt > 1:
-                    self._tell_retried(partition, job.run.records[0], job.run.attempt)
-                job.lane.pool.submit(job)
+                for job in jobs:
+                    if job.run.attempt > 1:
+                        self._tell_retried(partition, job.run.records[0], job.run.attempt)
+                    job.lane.pool.submit(job)
             due = partition.due(now)
-            if partition.buffer.count and now < due < float("inf"):
+            if partition.waiting and now < due < float("inf"):
                 self._wake_at(partition, due)
             self._flow.check(partition)
 
@@ -582,10 +586,18 @@ class Listener:
         """Runs that take longer than their time end after the message in hand: others get their turn."""
         now = perf_counter()
         for partition in self._busy:
+            stuck = []
             for job in partition.out:
                 started, run = job.started, job.run
-                if started is not None and now - started > RUN_TIME and len(run.records) > 1 and not run.halted:
+                if started is None or now - started <= RUN_TIME or len(run.records) == 1:
+                    continue
+                if not run.halted:
                     run.halt()
+                else:
+                    stuck.append(job)
+            for job in stuck:
+                if partition.free(job):
+                    self._changed[partition] = None
 
     # ── rebalances: called inside `fetch` and `close` ────────────────────────────────────────────────────────
 

@@ -266,7 +266,7 @@ class Run:
     __slots__ = ("_cursor", "_live", "_seen", "assignment", "attempt", "finished", "recalled", "records")
 
     def __init__(self, records: list[Record], attempt: int = 1, assignment: Assignment | None = None) -> None:
-        #: As given out; never changed.
+        #: As given out; the listener may cut off what a halted run has not taken up.
         self.records = records
         #: Which try of the first message this is, from 1; the others are tried for the first time.
         self.attempt = attempt
@@ -308,6 +308,14 @@ class Run:
     @property
     def halted(self) -> bool:
         return not self._live and bool(self.records)
+
+    @property
+    def taken(self) -> int | None:
+        """How many were taken up, of a run that is halted: it ends after the last of them. None if it is ending."""
+        if self._cursor is None or not self.halted:
+            return None
+        state = self._cursor.__reduce__()
+        return int(state[2]) if isinstance(state, tuple) and len(state) == 3 else None
 
     @property
     def progress(self) -> int:

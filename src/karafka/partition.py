@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeAlias
 
 from karafka.assignment import Assignment
 from karafka.jobs import Job, Lane, Outcome
@@ -25,6 +26,10 @@ RUN_TIME = 0.05
 FIRST_RUN = 100
 # Jobs of a lane that are out at once: one performed, one that waits, so that no worker waits for the listener.
 AHEAD = 2
+
+
+# How far a partition is: the finished prefix, and a version of what is finished above it.
+Progress: TypeAlias = tuple[int, int]
 
 
 class State(IntEnum):
@@ -173,7 +178,10 @@ class Partition:
         #: Whether the hook at its end was called.
         self.taken_leave = False
         self.buffer = Buffer()
-        self.out: deque[Job] = deque()
+        #: Jobs that are out, a set in the order they went.
+        self.out: dict[Job, None] = {}
+        #: Whether its oldest message holds up all others, and whether that was told.
+        self.held_up = self.told_held_up = False
         #: Whether fetching is stopped for it, as last told to the client.
         self.paused = False
         #: Whether its dead letter is under way; when it is to be sent again.
@@ -217,6 +225,16 @@ class Partition:
         return len(records)
 
     @property
+    def waiting(self) -> int:
+        """Messages that are to be given out."""
+        return self.buffer.count
+
+    @property
+    def first(self) -> Record | None:
+        """The message to be given out next, where there is only one order."""
+        return self.buffer.first
+
+    @property
     def count(self) -> int:
         """Messages in hand: received and not finished."""
         return self.buffer.count + self._count_out + len(self._returned)
@@ -257,14 +275,30 @@ class Partition:
             size = measure(records)
             self.buffer.put_back(rest, measure(rest))
         job = Job(Run(records, attempt + 1 if tried == first else 1, self.assignment), self, self._lane, size)
-        self.out.append(job)
+        self.out[job] = None
         self._count_out += len(records)
         self._size_out += size
         self._since = now
         return job
 
+    def hand_out(self, now: float) -> list[Job]:
+        """Jobs to be given out now; when there are none, that is all."""
+        job = self.take(now)
+        return [] if job is None else [job]
+
     def due(self, now: float) -> float:
         """From when on `take` may give something: `now` if at once, infinity if only something else helps."""
+        opens = self._opens(now)
+        if self.state is not State.OPEN:
+            return opens
+        if self._lane.broken and self.out:
+            return float("inf")
+        if self.policy.max_wait and self.buffer.count < self._run_length():
+            return max(opens, self._since + self.policy.max_wait)
+        return opens
+
+    def _opens(self, now: float) -> float:
+        """The same as far as all of it is concerned, whatever its messages."""
         if self._stands or self.waits or self.calling or self.welcome or self.sought is not None or self._rewind:
             return float("inf")
         match self.state:
@@ -273,12 +307,7 @@ class Partition:
             case State.BACKING_OFF:
                 return max(self.retry_at, self.rests_until)
             case State.OPEN:
-                if self._lane.broken and self.out:
-                    return float("inf")
-                gathered = now
-                if self.policy.max_wait and self.buffer.count < self._run_length():
-                    gathered = self._since + self.policy.max_wait
-                return max(gathered, self.rests_until)
+                return max(now, self.rests_until)
 
     def _run_length(self) -> int:
         limit = 1 if self.suspect else self.policy.max_messages
@@ -295,7 +324,7 @@ class Partition:
     def settle(self, outcome: Outcome) -> Setback | None:
         """Take in how a job of ours ended: what is finished moves the offsets, what is not comes back in order."""
         job, run = outcome.job, outcome.job.run
-        self.out.remove(job)
+        del self.out[job]
         finished, length = max(run.finished, self._marked_in(run)), len(run.records)
         self._count_out -= length
         self._size_out -= job.size
@@ -337,6 +366,10 @@ class Partition:
             self.offsets.finish(position)
         if position > self._tried[0]:
             self._tried, self._limit = (-1, 0), None
+        self._clear(position)
+
+    def _clear(self, position: int) -> None:
+        """All below `position` is done: who died here did not die of that."""
         if self.suspicion is not None and position >= self.suspicion.clear_at and self.memo.crashes:
             self.memo = self.memo.cleared()
 
@@ -344,7 +377,7 @@ class Partition:
         """`records` go back to the front, before those of the jobs behind them, which are withdrawn."""
         self._returned += records
         for job in [job for job in self.out if job.lane.withdraw(job)]:
-            self.out.remove(job)
+            del self.out[job]
             self._count_out -= len(job.run.records)
             self._size_out -= job.size
             self._returned += job.run.records
@@ -353,48 +386,59 @@ class Partition:
             self._returned = []
             self._lane = self._make_lane()
 
-    def bury(self) -> None:
-        """The first message in hand is on its way to the dead letter topic; nothing is given out until it is there."""
+    # ── what becomes of a message that failed ────────────────────────────────────────────────────────────────
+    # It is the first in hand; where there are several firsts, `offset` says which.
+
+    def bury(self, offset: int | None = None) -> None:  # noqa: ARG002
+        """It is on its way to the dead letter topic; nothing is given out until it is there."""
         self.burying = True
         self.rebury_at = float("inf")
         self._become(State.HELD)
 
-    def unburied(self, until: float) -> None:
+    def unburied(self, until: float, offset: int | None = None) -> None:  # noqa: ARG002
         """The dead letter topic did not take it: it is sent again then, without being performed."""
         self.burying = False
         self.rebury_at = until
 
-    def mourns(self, now: float) -> bool:
-        """Whether its dead letter is to be sent again, now."""
-        return self.state is State.HELD and not self.burying and self.rebury_at <= now
+    def mourning(self, now: float) -> tuple[int, ...]:
+        """The messages whose dead letters are to be sent again now, by their offsets."""
+        if self.state is not State.HELD or self.burying or self.rebury_at > now:
+            return ()
+        self.rebury_at = float("inf")
+        first = self._returned[0] if self._returned else self.buffer.first
+        return () if first is None else (first.offset() or 0,)
 
-    def buried(self) -> None:
+    def buried(self, offset: int | None = None) -> None:  # noqa: ARG002
         """The broker has confirmed the dead letter."""
         self.burying = False
         self.skip()
 
-    def skip(self) -> None:
-        """The first message in hand is finished without having been performed."""
-        # Jobs behind it may still be on their way back: then it is not in the buffer yet.
-        record = self._returned.pop(0) if self._returned else self.buffer.take(1)[0][0]
-        offset = record.offset() or 0
+    def skip(self, offset: int | None = None) -> None:  # noqa: ARG002
+        """It is finished without having been performed."""
+        at = self._pop_first().offset() or 0
         if self.unmarked:
-            self._settled.add(offset)
+            self._settled.add(at)
         else:
-            self.offsets.finish(offset + 1)
-        self._finish(offset + 1)
+            self.offsets.finish(at + 1)
+        self._finish(at + 1)
         self._become(State.OPEN)
 
-    def back_off(self, until: float) -> None:
+    def _pop_first(self) -> Record:
+        """The first message in hand, taken out."""
+        # Jobs behind it may still be on their way back: then it is not in the buffer yet.
+        return self._returned.pop(0) if self._returned else self.buffer.take(1)[0][0]
+
+    def back_off(self, until: float, offset: int | None = None) -> None:  # noqa: ARG002
         self.retry_at = until
         self._rewind = self.unmarked
         self._become(State.BACKING_OFF)
 
-    def split(self) -> None:
+    def split(self, offset: int | None = None) -> None:  # noqa: ARG002
         """The next run is half as long: a failing batch is halved until the culprit stands alone."""
         self._limit = max(1, self._failed // 2)
 
-    def hold(self) -> None:
+    def hold(self, offset: int | None = None) -> None:  # noqa: ARG002
+        """Nothing more is given out behind it; without an offset, nothing at all."""
         self._become(State.HELD)
 
     def stand(self) -> None:
@@ -408,7 +452,7 @@ class Partition:
         self._become(State.LEAVING)
         for job in list(self.out):
             if job.lane.withdraw(job):
-                self.out.remove(job)
+                del self.out[job]
             else:
                 job.run.halt()
 
@@ -440,6 +484,17 @@ class Partition:
         """Go on at `to` once all that is out is back; see `elsewhere`."""
         self.sought = to
         self.recall()
+
+    def free(self, job: Job) -> bool:  # noqa: ARG002
+        """`job` is halted and does not end: what it has not taken up need not wait for it, where order allows that.
+
+        Whether there was anything.
+        """
+        return False
+
+    def jump(self, offset: int) -> None:
+        """What lies between here and `offset` will never be received."""
+        self.received = max(offset, self.received)
 
     def recall(self) -> None:
         """What is out comes back: the message in hand ends, what waits behind it is not begun."""
@@ -500,6 +555,25 @@ class Partition:
         return position if news or position != self.offsets.committed else None
 
     @property
+    def progress(self) -> Progress:
+        """What is finished now."""
+        return self.in_progress, 0
+
+    def keeps(self, progress: Progress) -> bool:
+        """Whether the broker keeps all that was finished then."""
+        return self.offsets.committed is not None and self.offsets.committed >= progress[0]
+
+    def keep(self, position: int) -> Memo:  # noqa: ARG002
+        """What is to be kept beside `position`, which is to be committed."""
+        return self.memo
+
+    def kept(self, position: int, memo: Memo) -> None:
+        """The broker keeps them."""
+        self.offsets.committed = position
+        if self.suspicion is not None:
+            self.suspicion.noted = memo
+
+    @property
     def suspect(self) -> bool:
         """Whether its messages go one by one, each named before."""
         return self.suspicion is not None and self.memo.crashes >= SUSPECT
@@ -508,8 +582,10 @@ class Partition:
     def in_progress(self) -> int:
         """The finished prefix, counting marks, and what a running job has finished so far."""
         finished = max(self.offsets.finished, self.assignment.marked)
-        if self.out and not self.policy.manual and (progress := self.out[0].run.progress):
-            return max(finished, (self.out[0].run.records[progress - 1].offset() or 0) + 1)
+        if self.out and not self.policy.manual:
+            run = next(iter(self.out)).run
+            if progress := run.progress:
+                return max(finished, (run.records[progress - 1].offset() or 0) + 1)
         return finished
 
     def marked(self) -> None:

@@ -5,9 +5,9 @@ Values and one pure function; the listener acts on the verdict. Nothing here tou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 from karafka.checks import number
 from karafka.errors import ConfigError, ParseError, words
@@ -116,6 +116,8 @@ class Policy:
     in the log any more. `manual`: nothing but a mark finishes a message.
     `batch`: a run is finished or fails as a whole. `max_messages` bounds one hand-over; `max_wait` (seconds) is how
     long a batch may gather, 0 for none.
+    `lane` names the lane of a message where only those of one lane are in order, `width` how many are performed side by
+    side; `ahead` is how many offsets may have been received beyond the oldest message that is not finished.
     `high` and `high_bytes` say when a partition holds enough; it is fetched again at half of both.
     """
 
@@ -129,6 +131,9 @@ class Policy:
     max_wait: float = 0.0
     high: int = 10_000
     high_bytes: int = 16 * MIB
+    lane: Callable[[Any], Hashable] | None = None
+    width: int = 1
+    ahead: int = 100_000
 
 
 # What `perform` may ask for, from inside.

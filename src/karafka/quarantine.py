@@ -76,7 +76,9 @@ class Quarantine:
         crashes = kept.crashes + crashed
         named = kept if crashed else replace(kept, named=-1, times=0)
         partition.memo = replace(named, open=True, crashes=crashes)
-        span = COUNT + AHEAD * partition.policy.max_messages
+        span = COUNT + max(
+            AHEAD * partition.policy.max_messages, partition.policy.ahead if partition.policy.lane else 0
+        )
         partition.suspicion = Suspicion(after=grave.after, clear_at=partition.assignment.offset + span)
         self._commits.note(partition)
         if partition.suspect:
@@ -92,7 +94,7 @@ class Quarantine:
         if suspicion.noted != partition.memo:
             self._commits.note(partition)
             return False
-        record = partition.buffer.first
+        record = partition.first
         if not partition.suspect or record is None or partition.due(now) > now:
             return True
         if partition.out:

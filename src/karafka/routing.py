@@ -17,6 +17,7 @@ from karafka.errors import ConfigError
 from karafka.events import Events
 from karafka.handlers import handler_for
 from karafka.messages import Handler, PartitionHooks
+from karafka.order import Order, lane_of
 from karafka.parsers import Parser, payloads
 from karafka.policy import Backoff, DeadLetter, Gap, Marking, Policy, Start
 
@@ -24,6 +25,8 @@ Name: TypeAlias = str | re.Pattern[str]
 
 BATCH = 100
 GATHER = 1.0
+# Messages of an async route that are performed side by side where its order allows it and it names no number.
+TASKS = 100
 
 
 class Unsaid(Enum):
@@ -39,6 +42,7 @@ class Options:
     group: str | None = None
     parser: Parser | None = None
     concurrency: int | None = None
+    order: Order = "partition"
     retry: Backoff | Unsaid | None = Unsaid.UNSAID
     dead_letter: DeadLetter | None = None
     start: Start | None = None
@@ -58,6 +62,11 @@ class Options:
         one_of(f"{where}: marking", self.marking, get_args(Marking))
         if self.max_messages is not None:
             whole(f"{where}: max_messages", self.max_messages, 1)
+        if self.order not in {"partition", "key", None} and not callable(self.order):
+            raise ConfigError(
+                f'{where}: order={self.order!r}, but "partition", "key" or None is expected, or a function of the '
+                "message that names its lane"
+            )
         if self.max_wait is not None:
             number(f"{where}: max_wait", self.max_wait, 0)
         if not isinstance(self.retry, Backoff | Unsaid | None):
@@ -130,16 +139,19 @@ class TopicOptions(TypedDict, total=False):
     """What `topic(…)` and `@app.topic(…)` take by name.
 
     `group`: the consumer group, the app's default one otherwise. `parser`: JSON otherwise. `concurrency`: workers of
-    its own (threads; tasks for an async perform). `retry`, `dead_letter`: what becomes of what fails. `start`: where
-    a group begins that has never read the topic. `on_gap`: where it goes on when messages were deleted before it read
-    them: "earliest" (the first that is kept), "latest" (the end), or "stop" (nowhere, until a person decides).
-    `marking`: "manual" where nothing but `self.mark` finishes a message. `max_messages`, `max_wait` (seconds): bounds
-    of a batch.
+    its own (threads; tasks for an async perform). `order`: which messages are performed in order, one at a time:
+    "partition", those of a partition; "key", those of a key (those without one are in order among themselves); None,
+    none; or a function of the message that names its lane. `retry`, `dead_letter`: what becomes of what fails.
+    `start`: where a group begins that has never read the topic. `on_gap`: where it goes on when messages were deleted
+    before it read them: "earliest" (the first that is kept), "latest" (the end), or "stop" (nowhere, until a person
+    decides). `marking`: "manual" where nothing but `self.mark` finishes a message. `max_messages`, `max_wait`
+    (seconds): bounds of a batch.
     """
 
     group: str
     parser: Parser
     concurrency: int
+    order: Order
     retry: Backoff | None
     dead_letter: DeadLetter
     start: Start
@@ -304,6 +316,11 @@ class Routes:
             max_wait=(GATHER if options.max_wait is None else options.max_wait) if batch else 0.0,
         )
         asynchronous = iscoroutinefunction(handler)
+        policy = replace(
+            policy,
+            lane=lane_of(options.order, context, policy.max_messages if batch else 1),
+            width=options.concurrency or (TASKS if asynchronous else config.concurrency),
+        )
         return Route(
             topic=line,
             group=group,

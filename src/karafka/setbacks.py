@@ -94,10 +94,10 @@ class Setbacks:
         self._wake_at = wake_at
         self._put = put
         self._ended = ended
-        #: Partitions that have a dead letter under way.
-        self.burying: dict[Partition, None] = {}
-        # Those whose dead letter was refused, and how often.
-        self._unburied: dict[Partition, tuple[Setback, int]] = {}
+        #: Dead letters that are under way, by partition and offset.
+        self.burying: dict[tuple[Partition, int], None] = {}
+        # Those that were refused, and how often.
+        self._unburied: dict[tuple[Partition, int], tuple[Setback, int]] = {}
 
     def judge(self, partition: Partition, setback: Setback) -> None:
         """Decide, tell and act."""
@@ -109,26 +109,26 @@ class Setbacks:
         self._tell_setback(partition, setback, "left to the next owner" if leaving else _in_words(verdict, partition))
         if leaving:
             return
-        now = self._clock.monotonic()
+        now, offset = self._clock.monotonic(), setback.record.offset()
         match verdict:
             case Retry(after):
-                self._back_off(partition, now + after)
+                self._back_off(partition, now + after, offset)
             case Split(after):
-                partition.split()
-                self._back_off(partition, now + after)
+                partition.split(offset)
+                self._back_off(partition, now + after, offset)
             case Bury():
                 self.bury(partition, setback)
             case Skip():
-                partition.skip()
+                partition.skip(offset)
                 self._commits.want(partition, 1)
                 self._tell_discarded(partition, setback)
             case Hold():
-                partition.hold()
+                partition.hold(offset)
             case End(status):
                 partition.hold()
                 where = "/".join(map(str, partition.place))
                 kind = type(setback.error).__name__
-                self._ended(status, f"{kind} was raised at {where}/{setback.record.offset()}")
+                self._ended(status, f"{kind} was raised at {where}/{offset}")
             case _:
                 assert_never(verdict)
 
@@ -148,12 +148,13 @@ class Setbacks:
         return Retry((policy.retry or Backoff()).delay(attempt, chance))
 
     def bury(self, partition: Partition, setback: Setback, tries: int = 1) -> None:
-        """Send the first message in hand to the dead letter topic; its partition waits."""
+        """Send a message to the dead letter topic; what is behind it waits."""
         work, grave = self._work(partition.place.topic), partition.policy.dead_letter
         assert work is not None  # noqa: S101 - only routed partitions are judged,
         assert grave is not None  # noqa: S101 - and only those with a dead letter buried
-        partition.bury()
-        self.burying[partition] = None
+        offset = setback.record.offset() or 0
+        partition.bury(offset)
+        self.burying[partition, offset] = None
         headers = grave_headers(setback.record, self._group, setback.attempt, setback.error, self._clock.wall())
 
         def done(refused: str | None) -> None:
@@ -161,38 +162,39 @@ class Setbacks:
 
         work.burier.bury(grave.topic, setback.record, headers, done)
 
-    def bury_again(self, partition: Partition) -> None:
-        """The time has come to send its dead letter again; `perform` has had its tries."""
-        setback, tries = self._unburied.pop(partition)
+    def bury_again(self, partition: Partition, offset: int) -> None:
+        """The time has come to send that dead letter again; `perform` has had its tries."""
+        setback, tries = self._unburied.pop((partition, offset))
         self.bury(partition, setback, tries + 1)
 
     def settle(self, burial: Interred) -> None:
         """The answer to a burial: its partition goes on, or the dead letter is sent again later."""
-        partition = burial.partition
-        self.burying.pop(partition, None)
+        partition, offset = burial.partition, burial.setback.record.offset() or 0
+        self.burying.pop((partition, offset), None)
         if partition.state is State.REVOKED:
             return  # buried, but not ours any more: the next owner buries it again
-        where, offset = self._where(partition), burial.setback.record.offset() or 0
+        where = self._where(partition)
         if burial.error is None:
-            partition.buried()
+            partition.buried(offset)
             self._commits.want(partition, 1)
             self._events.tell(told.Buried(**where, offset=offset, grave=burial.grave))
             return
         after = (partition.policy.retry or Backoff()).delay(burial.tries, random.random())  # noqa: S311 - jitter
         until = self._clock.monotonic() + after
-        partition.unburied(until)
-        self._unburied[partition] = burial.setback, burial.tries
+        partition.unburied(until, offset)
+        self._unburied[partition, offset] = burial.setback, burial.tries
         self._wake_at(partition, until)
         event = told.BurialFailed(**where, offset=offset, grave=burial.grave, after=after, error=burial.error)
         self._events.tell(event)
 
     def forget(self, partition: Partition) -> None:
         """Not ours any more."""
-        self.burying.pop(partition, None)
-        self._unburied.pop(partition, None)
+        for left in (self.burying, self._unburied):
+            for key in [key for key in left if key[0] is partition]:
+                del left[key]
 
-    def _back_off(self, partition: Partition, until: float) -> None:
-        partition.back_off(until)
+    def _back_off(self, partition: Partition, until: float, offset: int | None) -> None:
+        partition.back_off(until, offset)
         self._wake_at(partition, until)
 
     def _tell_discarded(self, partition: Partition, setback: Setback) -> None:

@@ -26,7 +26,8 @@ class Begin:
     """Read from `offset`. `committed` is what the group has there, None for nothing that is worth keeping as it is.
 
     `memo` is what was kept with it. `missed` is (wanted, low, high) where the committed offset is not in the log;
-    `stands` that the partition is to stand still for it. `renewed`: what was committed is about a former topic.
+    `stands` that the partition is to stand still for it. `renewed`: what was committed is about a former topic;
+    `unread`: what was kept with it cannot be read.
     """
 
     offset: int
@@ -35,6 +36,7 @@ class Begin:
     missed: tuple[int, int, int] | None = None
     stands: bool = False
     renewed: bool = False
+    unread: bool = False
 
 
 def resolve(
@@ -52,15 +54,17 @@ def resolve(
         known = ids.topics.get(place.topic) or ""
         memo = Memo(cluster=ids.cluster, topic=known) if known else Memo()
         if kept is not None:
-            before = decode(kept.metadata) or Memo()
+            found = decode(kept.metadata)
+            before = (found or Memo()).at(kept.offset, ids.cluster)
             if before.another_topic(ids.cluster, known):
                 begins[place] = Begin(low, None, memo, renewed=True)
                 continue
             # As long as the topic's id is not known, what was known of it stays.
             memo = replace(before, cluster=ids.cluster, topic=known) if known else before
             if low <= kept.offset <= high:
-                begins[place] = Begin(kept.offset, kept.offset, memo)
+                begins[place] = Begin(kept.offset, kept.offset, memo, unread=found is None)
             else:
+                memo = replace(memo, base=-1, above=())
                 begins[place] = beyond(policy(place.topic).on_gap, kept.offset, low, high, memo)
             continue
         if place.topic not in early:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from inspect import iscoroutinefunction
@@ -39,7 +39,8 @@ from karafka.events import (
     TopicRenewed,
 )
 from karafka.listener import Listener
-from karafka.messages import Handler, Place, Run
+from karafka.messages import Handler, Place, Record, Run
+from karafka.metadata import Memo, decode
 from karafka.routing import Route, Subscription
 from karafka.setbacks import Work
 from tests.brokers import new_group, new_topic
@@ -168,6 +169,59 @@ class Life:
         return offset_of(run, done) if done < len(run.records) else offset_of(run, -1) + 1
 
 
+@dataclass
+class Laned:
+    """What a watch knows of one assignment of one partition, where only messages of one lane are in order."""
+
+    #: Received, finished, in hand, and come back unfinished.
+    received: set[int] = field(default_factory=set)
+    finished: set[int] = field(default_factory=set)
+    busy: set[int] = field(default_factory=set)
+    owed: set[int] = field(default_factory=set)
+    #: Whether nothing but a mark finishes a message.
+    manual: bool = False
+
+    def begin(self, offsets: list[int], lanes: Mapping[int, Hashable], lane: Callable[[int], Hashable]) -> str | None:
+        """A run begins, of messages in `lanes`: what is wrong with that."""
+        for one in offsets:
+            if one in self.finished:
+                return f"{one} is performed again: it was finished"
+            if one in self.busy:
+                return f"{one} is performed twice at once"
+        for one in self.busy:
+            if lane(one) in lanes.values():
+                return f"{offsets[0]} is performed beside {one} of its lane"
+        for one in self.owed.difference(offsets):
+            if any(lanes[later] == lane(one) and later > one for later in offsets):
+                return f"{one} is not finished and passed over: {offsets} are performed"
+        self.busy.update(offsets)
+        return None
+
+    def end(self, offsets: list[int], done: int) -> None:
+        self.busy.difference_update(offsets)
+        self.owed.difference_update(offsets[:done])
+        self.owed.update(offsets[done:])
+        if not self.manual:
+            self.finished.update(offsets[:done])
+
+    def settle(self, offset: int) -> None:
+        self.owed.discard(offset)
+        self.finished.add(offset)
+
+    def commit(self, position: int, above: tuple[int, ...]) -> str | None:
+        """A commit is asked for, and that is to be kept beside it: what is wrong with that."""
+        if self.manual:
+            return None
+        if passed := [one for one in self.received - self.finished if one < position]:
+            return f"committed {position}, but {min(passed)} is not finished"
+        for gap, run in zip(above[::2], above[1::2], strict=True):
+            kept = set(range(position + gap, position + gap + run))
+            if wrong := kept & self.received - self.finished:
+                return f"{min(wrong)} is kept as finished, and is not"
+            position += gap + run
+        return None
+
+
 class Watch:
     """Hears all an app tells and sees all its handlers do."""
 
@@ -178,6 +232,11 @@ class Watch:
         self.server = Watched(app, self)
         self._allowed = allowed
         self._lives: dict[Where, Life] = {}
+        # The same of topics that are in order by lane.
+        self._laned: dict[Where, Laned] = {}
+        self._lanes: dict[tuple[str, str], Callable[[Record], Hashable]] = {}
+        # What the group keeps as finished above its offset, as read at the start of an assignment.
+        self._kept: dict[Where, set[int]] = {}
         app.events.on(Event, self._hear)
 
     def told(self, kind: type[E]) -> list[E]:
@@ -188,9 +247,18 @@ class Watch:
         if self.violations:
             raise AssertionError("\n".join(self.violations))
 
-    def over(self, group: str, handler: Handler, *, manual: bool = False) -> Handler:
-        """`handler`, watched. `manual`: nothing but a mark finishes a message."""
+    def over(
+        self,
+        group: str,
+        handler: Handler,
+        *,
+        manual: bool = False,
+        lane: Callable[[Record], Hashable] | None = None,
+    ) -> Handler:
+        """`handler`, watched. `manual`: nothing but a mark finishes a message; `lane` names what is in order."""
         call: Any = handler
+        if lane is not None:
+            return self._over_lanes(group, handler, lane, manual=manual)
         if iscoroutinefunction(handler):
 
             async def aside(run: Run) -> None:
@@ -208,6 +276,49 @@ class Watch:
                 call(run)
             finally:
                 self._end(life, run)
+
+        return plain
+
+    def _over_lanes(self, group: str, handler: Handler, lane: Callable[[Record], Hashable], *, manual: bool) -> Handler:
+        call: Any = handler
+        # What each message's lane is, for as long as it may be asked.
+        known: dict[tuple[Where, int], Hashable] = {}
+
+        def begin(run: Run) -> tuple[Laned, list[int]]:
+            topic, partition = run.records[0].topic() or "", run.records[0].partition() or 0
+            where, offsets = (group, topic, partition), [offset_of(run, index) for index in range(len(run.records))]
+            with CHANGED:
+                lanes = {at: lane(one) for at, one in zip(offsets, run.records, strict=True)}
+                known.update({(where, at): name for at, name in lanes.items()})
+                self._lanes[group, topic] = lane
+                life = self._laned.setdefault(where, Laned())
+                life.manual = manual
+                if wrong := life.begin(offsets, lanes, lambda at: known[where, at]):
+                    self._violated(f"{where}: {wrong}")
+            return life, offsets
+
+        def end(life: Laned, run: Run, offsets: list[int]) -> None:
+            with CHANGED:
+                life.end(offsets, run.finished)
+                CHANGED.notify_all()
+
+        if iscoroutinefunction(handler):
+
+            async def aside(run: Run) -> None:
+                life, offsets = begin(run)
+                try:
+                    await call(run)
+                finally:
+                    end(life, run, offsets)
+
+            return aside
+
+        def plain(run: Run) -> None:
+            life, offsets = begin(run)
+            try:
+                call(run)
+            finally:
+                end(life, run, offsets)
 
         return plain
 
@@ -253,13 +364,16 @@ class Watch:
         match event:
             case Assigned(group=group, starts=starts):
                 for (topic, partition), offset in starts.items():
-                    self._lives[group, topic, partition] = Life(offset)
+                    where = (group, topic, partition)
+                    self._lives[where] = Life(offset)
+                    self._laned[where] = Laned(finished=self._kept.pop(where, set()))
             case OutOfRange(group=group, topic=topic, partition=partition, resumed=int(offset)):
                 self._lives[group, topic, partition] = Life(offset)
             case Sought(group=group, topic=topic, partition=partition, offset=offset):
                 # What was asked for before is answered after.
                 asked = self._lives[group, topic, partition].asked
                 self._lives[group, topic, partition] = Life(offset, asked=asked)
+                self._laned[group, topic, partition] = Laned()
             case TopicRenewed(group=group, topic=topic, partitions=partitions):
                 for partition in partitions:
                     self._lives[group, topic, partition] = Life()
@@ -270,11 +384,15 @@ class Watch:
         match event:
             case Received(group=group, topic=topic, partition=partition, offset=offset, count=count):
                 self._lives[group, topic, partition].receive(offset, count)
+                self._laned[group, topic, partition].received.update(range(offset, offset + count))
             case Buried(group=group, topic=topic, partition=partition, offset=offset):
                 self._lives[group, topic, partition].settle(offset)
+                self._laned[group, topic, partition].settle(offset)
             case Discarded(group=group, topic=topic, partition=partition, offset=offset):
                 # By its strategy, when nothing runs; what `perform` gives up is finished by its run.
                 life = self._lives[group, topic, partition]
+                if offset in self._laned[group, topic, partition].owed:
+                    self._laned[group, topic, partition].settle(offset)
                 if life.active is None and life.owed == offset:
                     life.settle(offset)
             case Committed(group=group, offsets=offsets):
@@ -294,9 +412,27 @@ class Watch:
                     continue
                 life = self._lives[where]
                 life.asked.add(position)
+                if (group, topic) in self._lanes:
+                    memo = decode(kept.metadata) or Memo()
+                    if wrong := self._laned[where].commit(position, memo.above):
+                        self._violated(f"{where}: {wrong}")
+                    continue
                 unfinished = life.unfinished()
                 if unfinished is not None and position > unfinished:
                     self._violated(f"{where}: committed {position}, but {unfinished} is not finished")
+
+    def reads(self, group: str, committed: Mapping[Place, Kept | None]) -> None:
+        """The broker says what is committed."""
+        with CHANGED:
+            for (topic, partition), kept in committed.items():
+                memo = (decode(kept.metadata) if kept is not None else None) or Memo()
+                where, above = (group, topic, partition), memo.above
+                finished: set[int] = set()
+                self._kept[where] = finished
+                position = memo.base
+                for gap, run in zip(above[::2], above[1::2], strict=True):
+                    finished.update(range(position + gap, position + gap + run))
+                    position += gap + run
 
     def _violated(self, words: str) -> None:
         self.violations.append(words)
@@ -312,7 +448,7 @@ class Watched(Server):
 
     def _work(self, route: Route, subscription: Subscription) -> Work:
         work = super()._work(route, subscription)
-        handler = self._watch.over(route.group, work.handler, manual=work.policy.manual)
+        handler = self._watch.over(route.group, work.handler, manual=work.policy.manual, lane=work.policy.lane)
         return replace(work, handler=handler)
 
     def _listener(self, subscription: Subscription, memory: int) -> Listener:
@@ -321,13 +457,18 @@ class Watched(Server):
 
         def made() -> Client:
             client: Any = make()
-            commit = client.commit
+            commit, committed = client.commit, client.committed
 
             def watched(offsets: Mapping[Place, Kept]) -> None:
                 self._watch.commits(subscription.group, offsets)
                 commit(offsets)
 
-            client.commit = watched
+            def read(places: Sequence[Place], timeout: float) -> dict[Place, Kept | None]:
+                answers: dict[Place, Kept | None] = committed(places, timeout)
+                self._watch.reads(subscription.group, answers)
+                return answers
+
+            client.commit, client.committed = watched, read
             return cast("Client", client)
 
         listener._membership._make = made
@@ -401,8 +542,19 @@ class Stage:
         headers: list[tuple[str, str | bytes | None]] | None = None,
     ) -> None:
         """Send by a bare client, as another program would."""
+        self.send_many(topic, ((payload, key) for payload in payloads), partition=partition, headers=headers)
+
+    def send_many(
+        self,
+        topic: str,
+        messages: Iterable[tuple[bytes | str | None, bytes | None]],
+        *,
+        partition: int = 0,
+        headers: list[tuple[str, str | bytes | None]] | None = None,
+    ) -> None:
+        """The same with a key for each payload."""
         producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5, "message.max.bytes": 12_000_000})
-        for payload in payloads:
+        for payload, key in messages:
             while True:
                 try:
                     producer.produce(topic, payload, key=key, partition=partition, headers=headers or [])

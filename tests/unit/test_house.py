@@ -19,7 +19,7 @@ ROOT = Path(karafka.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli", "web", "testing", "contrib"),
     ("app", "notify", "lifespan", "server", "background", "swarm"),
-    ("interchangers", "responders", "controllers", "handlers", "backends", "routing"),
+    ("interchangers", "responders", "controllers", "handlers", "order", "backends", "routing"),
     (
         *(
             "client",
@@ -28,6 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "offsets",
             "jobs",
             "partition",
+            "lanes",
             "commits",
             "flow",
             "setbacks",

@@ -5,9 +5,15 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from karafka.metadata import LIMIT, Memo, decode, encode
+from karafka.metadata import LIMIT, Memo, decode, encode, fits
 
 IDS = st.text("abcXYZ012-_", max_size=22)
+ABOVE = st.lists(st.tuples(st.integers(1, 10**6), st.integers(1, 10**6)), max_size=200).map(
+    lambda pairs: tuple(one for pair in pairs for one in pair)
+)
+DENSE = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=1, max_size=1_500).map(
+    lambda pairs: tuple(one for pair in pairs for one in pair)
+)
 MEMOS = st.builds(
     Memo,
     cluster=IDS,
@@ -68,3 +74,29 @@ def test_another_topic_is_one_of_the_same_cluster_with_another_id() -> None:
     assert not memo.another_topic("d", "u")
     assert not memo.another_topic("c", "")
     assert not Memo(cluster="c").another_topic("c", "u")
+
+
+@given(st.integers(0, 10**12), ABOVE | DENSE)
+def test_what_is_finished_above_is_read_back(base: int, above: tuple[int, ...]) -> None:
+    """Far apart or close together; beside another offset, or on another cluster, it says nothing."""
+    memo = Memo(cluster="here", topic="t", base=base if above else -1, above=above)
+
+    assert decode(encode(memo)) == memo
+    assert memo.at(base, "here").above == memo.at(base, "").above == above
+    assert memo.at(base + 1, "here").above == memo.at(base, "there").above == ()
+
+
+@given(st.lists(st.tuples(st.integers(1, 3_000), st.integers(1, 3_000)), min_size=1, max_size=2_000))
+def test_what_fits_has_room(pairs: list[tuple[int, int]]) -> None:
+    """However it lies."""
+    above = tuple(one for pair in pairs for one in pair)
+    if fits(len(pairs), sum(above)):
+        assert len(encode(Memo(cluster="c" * 22, topic="t" * 22, base=10**12, above=above))) <= LIMIT
+
+
+def test_much_fits() -> None:
+    """A thousand in hand over a million offsets, or any number within twenty thousand."""
+    assert fits(1, 10**9)
+    assert fits(500, 10**5)
+    assert fits(20_000, 20_000)
+    assert not fits(2_000, 10**6)

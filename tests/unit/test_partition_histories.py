@@ -100,7 +100,7 @@ class Story:
                 self.workers[0].job.run.halt()
             case "wait":
                 self.now += number
-                if self.partition.mourns(self.now):
+                if self.partition.mourning(self.now):
                     self.partition.bury()
             case "buried" if self.partition.burying:
                 self.give_up()
@@ -254,7 +254,7 @@ class Story:
     def finish_all(self) -> None:
         """Whatever was going on, in the end all is over, and nothing is left in hand."""
         for _ in range(10_000):
-            if self.partition.mourns(1e12):
+            if self.partition.mourning(1e12):
                 self.partition.bury()
             if self.partition.burying:
                 self.give_up()

@@ -1,0 +1,607 @@
+"""A partition whose messages are in order by lane only, a key's or another's: lanes are performed side by side.
+
+What is done in a moment is not worth a hand-over of its own: it is performed *together*, in the order of the log, as
+`Partition` does it. Else it goes *apart*: each lane is a `Strand`, one job of it is out at a time, and the oldest
+message that may go goes next. The committed offset is the finished prefix all the same; what is finished above it is
+kept beside it. The listener's thread's alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from heapq import heappop, heappush
+from itertools import count
+
+from karafka.assignment import Assignment
+from karafka.jobs import Job, Lane, Outcome
+from karafka.messages import Place, Record, Run
+from karafka.metadata import Memo, fits
+from karafka.offsets import Scattered
+from karafka.partition import RUN_TIME, Partition, Progress, Setback, State, measure
+from karafka.policy import Policy
+
+# Seconds that a message takes: what takes less goes together, what takes more goes apart.
+QUICK, SLOW = 25e-6, 50e-6
+# A job of several lanes is as long at least, in seconds: the hand-over is to cost little beside it.
+BUNDLE_TIME = 1e-3
+# Jobs that wait beside those that are performed, as a share of these: no worker waits for the listener.
+SPARE = 4
+
+NEVER = float("inf")
+FULL = 1 << 30
+
+
+class Strand:
+    """The messages of one lane that are in hand and not out, in order."""
+
+    __slots__ = ("attempts", "busy", "due", "failed", "lane", "limit", "name", "queued", "records", "stuck")
+
+    def __init__(self, name: Hashable) -> None:
+        self.name = name
+        self.records: deque[Record] = deque()
+        #: Whether a job of it is out; whether it stands among those that may go.
+        self.busy = self.queued = False
+        #: Whether its first message is in trouble, and waits for a verdict, a burial, or a person.
+        self.stuck = False
+        #: Until when it backs off, or gathers a batch.
+        self.due = 0.0
+        #: How often its first message failed; how long the batch was that failed, and how long the next one may be.
+        self.attempts = self.failed = 0
+        self.limit: int | None = None
+        #: By which its jobs go, once it had one.
+        self.lane: Lane | None = None
+
+    @property
+    def first(self) -> int:
+        """The offset of its first message."""
+        return self.records[0].offset() or 0
+
+
+class Lanes(Partition):
+    """See the module. `policy.lane` names a message's lane; up to `policy.width` jobs are performed side by side."""
+
+    offsets: Scattered
+
+    def __init__(
+        self,
+        place: Place,
+        committed: int | None,
+        policy: Policy,
+        lane: Callable[[], Lane],
+        assignment: Assignment,
+        memo: Memo,
+    ) -> None:
+        super().__init__(place, committed, policy, lane, assignment, replace(memo, base=-1, above=()))
+        assert policy.lane is not None  # noqa: S101 - else it is a `Partition`
+        self.offsets = Scattered(assignment.offset, committed, memo.above)
+        self._name = policy.lane
+        self._width = policy.width
+        self._most = policy.width + max(1, policy.width // SPARE)
+        self._apart = True
+        # How many messages of different lanes make a job that is worth its hand-over.
+        self._bundle = 1
+        # Until when all that is out is waited for, so that what comes can go together.
+        self._gather_by = NEVER
+        self._tie = count()
+        self._now = 0.0
+        # What the broker keeps of what is finished above the prefix, and is to keep: versions of `offsets`.
+        self._kept = self._sent = self.offsets.version
+        self._empty()
+
+    def _empty(self) -> None:
+        """Nothing is in hand."""
+        self._strands: dict[Hashable, Strand] = {}
+        # Those that may go, the oldest message first; those that back off or gather.
+        self._ready: list[tuple[int, Strand]] = []
+        self._asleep: list[tuple[float, int, Strand]] = []
+        # Whose messages each job holds that went out apart: of one strand, or one of each.
+        self._owners: dict[Job, list[Strand]] = {}
+        # How many of a job's messages were settled before its end.
+        self._early: dict[Job, int] = {}
+        # Those that are stuck, by the offset of their first message; how many of them are being buried.
+        self._culprits: dict[int, Strand] = {}
+        self._burials = 0
+        # Dead letters that are to be sent again: when, and of which offset.
+        self._mourned: list[tuple[float, int]] = []
+        # Messages in strands, and their bytes.
+        self._waiting = self._size_waiting = 0
+        # Performed, and waiting for a mark.
+        self._performed_only: set[int] = set()
+
+    # ── receiving ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def receive(self, records: list[Record], size: int, now: float) -> int:
+        self.positioned, self._now = True, now
+        offsets, least = self.offsets, self.received
+        first, end = records[0].offset() or 0, (records[-1].offset() or 0) + 1
+        if first < max(least, offsets.finished) or offsets.gaps:
+            records = [one for one in records if (at := one.offset() or 0) >= least and not offsets.holds(at)]
+            size = measure(records)
+        self._pass(records, end)
+        self.received = max(end, least)
+        if not records:
+            return 0
+        if not self.buffer.count:
+            self._since = now
+        self.buffer.add(records, size)
+        return len(records)
+
+    def _pass(self, records: list[Record], end: int) -> None:
+        """Of what was received up to before `end` only `records` are there to be performed."""
+        at = self.received
+        if records and (records[0].offset() or 0) == at and end - at == len(records):
+            return
+        for record in records:
+            if (offset := record.offset() or 0) > at:
+                self.offsets.settle(at, offset)
+            at = offset + 1
+        if end > at:
+            self.offsets.settle(at, end)
+
+    @property
+    def waiting(self) -> int:
+        return self.buffer.count + self._waiting
+
+    @property
+    def count(self) -> int:
+        return super().count + self._waiting
+
+    @property
+    def size(self) -> int:
+        return super().size + self._size_waiting
+
+    @property
+    def load(self) -> float:
+        return super().load / self._width if self._apart else super().load
+
+    @property
+    def full(self) -> bool:
+        far = self.received - self.offsets.finished >= self.policy.ahead
+        self.held_up = far or (self.held_up and self._apart and bool(self._ready) and not self._room())
+        return far or super().full
+
+    @property
+    def drained(self) -> bool:
+        return super().drained and self.received - self.offsets.finished <= self.policy.ahead // 2
+
+    # ── together or apart ────────────────────────────────────────────────────────────────────────────────────
+
+    def _shift(self, now: float) -> None:
+        """Go together or apart, where that is due and nothing stands in the way; apart, fill the strands."""
+        quick = not self.policy.batch and (self.suspect or (self.pace is not None and self.pace <= QUICK))
+        if self._apart:
+            if not self._strands:
+                self._gather_by = NEVER
+                if quick:
+                    self._apart = False
+                    return
+            elif quick and self._gather_by == NEVER:
+                self._gather_by = now + RUN_TIME
+            # For as long as all that is out may be back in a moment, what comes waits to go together.
+            if self.buffer.count and (not quick or self._culprits or self._asleep or now >= self._gather_by):
+                self._spread(now)
+        elif not self.suspect and not self.out and not self._returned:
+            troubled = self.state in {State.BACKING_OFF, State.HELD} and self._first_failed
+            if troubled or (self.pace is not None and self.pace > SLOW):
+                self._apart = True
+                strand = self._spread(now) if self.buffer.count else None
+                if troubled and strand is not None:
+                    self._trouble(strand)
+
+    @property
+    def _first_failed(self) -> bool:
+        first = self.buffer.first
+        return first is not None and first.offset() == self._tried[0]
+
+    def _spread(self, now: float) -> Strand:
+        """What was received goes to the lanes it belongs to. The strand of the first message."""
+        strands, name = self._strands, self._name
+        fresh: dict[Strand, None] = {}
+        head: Strand | None = None
+        while self.buffer.count:
+            records, size = self.buffer.take(self.buffer.count)
+            self._waiting += len(records)
+            self._size_waiting += size
+            for record in records:
+                lane = name(record)
+                strand = strands.get(lane)
+                if strand is None:
+                    strand = strands[lane] = Strand(lane)
+                strand.records.append(record)
+                fresh[strand] = None
+                head = head or strand
+        for strand in fresh:
+            self._offer(strand, now)
+        assert head is not None  # noqa: S101 - nobody spreads nothing
+        return head
+
+    def _trouble(self, strand: Strand) -> None:
+        """What the first message is in, that failed together with others, is its strand's alone from now on."""
+        self._withhold(strand)
+        offset, strand.attempts = self._tried
+        self._tried = (-1, 0)
+        if self.state is State.BACKING_OFF:
+            self._sleep(strand, self.retry_at)
+        else:
+            strand.stuck = True
+            self._culprits[offset] = strand
+            self._burials += self.burying
+            if self.rebury_at < NEVER:
+                heappush(self._mourned, (self.rebury_at, offset))
+            self.burying, self.rebury_at = False, NEVER
+        self._become(State.OPEN)
+
+    # ── giving out ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _offer(self, strand: Strand, now: float) -> None:
+        """It may have something to give: let it stand among those that may go, as soon as it may."""
+        if strand.queued or strand.busy or strand.stuck:
+            return
+        if not strand.records:
+            self._strands.pop(strand.name, None)
+            return
+        gathers = self.policy.max_wait > 0 and not strand.attempts and len(strand.records) < self._batch(strand)
+        if strand.due > now and (strand.attempts or gathers):
+            return  # it is asleep
+        if gathers:
+            self._sleep(strand, now + self.policy.max_wait)
+        else:
+            self._rise(strand)
+
+    def _rise(self, strand: Strand) -> None:
+        strand.queued = True
+        heappush(self._ready, (strand.first, strand))
+
+    def _sleep(self, strand: Strand, until: float) -> None:
+        strand.due = until
+        heappush(self._asleep, (until, next(self._tie), strand))
+
+    def _wake(self, now: float) -> None:
+        asleep = self._asleep
+        while asleep and asleep[0][0] <= now:
+            due, _, strand = heappop(asleep)
+            if strand.due == due and strand.records and not (strand.queued or strand.busy or strand.stuck):
+                self._rise(strand)
+
+    def _withhold(self, strand: Strand) -> None:
+        """It may not go after all."""
+        if strand.queued:
+            strand.queued = False
+            self._ready.remove((strand.first, strand))
+            self._ready.sort()  # a sorted list is a heap
+
+    def due(self, now: float) -> float:
+        self._now = now
+        self._shift(now)
+        if not self._apart:
+            return super().due(now)
+        opens = self._opens(now)
+        if opens == NEVER or len(self.out) >= self._most:
+            return NEVER
+        self._wake(now)
+        if self._ready:
+            if self._room():
+                return opens
+            self.held_up = True
+            return NEVER
+        wakes = self._asleep[0][0] if self._asleep else NEVER
+        return max(opens, min(wakes, self._gather_by if self.buffer.count else NEVER))
+
+    def take(self, now: float) -> Job | None:
+        if self.due(now) > now:
+            return None
+        return self._next() if self._apart else super().take(now)
+
+    def hand_out(self, now: float) -> list[Job]:
+        if self.due(now) > now:
+            return []
+        if not self._apart:
+            return super().hand_out(now)
+        jobs = [self._next()]
+        while self._ready and len(self.out) < self._most and self._room():
+            jobs.append(self._next())
+        return jobs
+
+    def _next(self) -> Job:
+        """The oldest message that may go, and what goes with it."""
+        self._become(State.OPEN)
+        first = heappop(self._ready)[1]
+        share, attempt = self._share(first), first.attempts + 1
+        strands, records = [first], [first.records.popleft()]
+        if share > 1:
+            records += [first.records.popleft() for _ in range(share - 1)]
+        elif self._bundle > 1 and attempt == 1:
+            # Too little for a hand-over of its own: others go with it, a message of each.
+            while len(records) < self._bundle and self._ready and not self._ready[0][1].attempts:
+                strands.append(heappop(self._ready)[1])
+                records.append(strands[-1].records.popleft())
+        for strand in strands:
+            strand.queued, strand.busy, strand.due = False, True, 0.0
+        count, size = len(records), sum(map(len, records))
+        if first.lane is None:
+            first.lane = self._make_lane()
+        job = Job(Run(records, attempt, self.assignment), self, first.lane, size)
+        self.out[job] = None
+        self._owners[job] = strands
+        self._waiting -= count
+        self._size_waiting -= size
+        self._count_out += count
+        self._size_out += size
+        return job
+
+    def _share(self, strand: Strand) -> int:
+        """How many messages of `strand` go at once. One that has more than its share of the work must not wait between
+        two of its own; of all others the oldest go first, one by one.
+        """
+        if self.policy.batch:
+            return min(len(strand.records), self._batch(strand))
+        if strand.attempts or self.pace is None or len(strand.records) * self._width <= self._waiting:
+            return 1
+        most = min(len(strand.records), self.policy.max_messages)
+        return max(1, min(most, int(RUN_TIME / self.pace))) if self.pace else most
+
+    def _batch(self, strand: Strand) -> int:
+        return min(self.policy.max_messages, strand.limit or self.policy.max_messages)
+
+    def _room(self) -> bool:
+        """Whether what may end above the prefix can be kept with the commit; the oldest message may always go."""
+        gaps, span = self.offsets.gaps + self._count_out + 1, self.received - self.offsets.finished
+        return fits(gaps, span) or self._ready[0][0] <= self.offsets.finished
+
+    def jump(self, offset: int) -> None:
+        if offset > self.received:
+            self.offsets.settle(self.received, offset)
+        super().jump(offset)
+
+    def free(self, job: Job) -> bool:
+        run, owners = job.run, self._owners.get(job)
+        taken = run.taken
+        if not taken or taken >= len(run.records) or self.state >= State.LEAVING or self.suspect or self._returned:
+            return False
+        rest, run.records = run.records[taken:], run.records[:taken]
+        size = sum(map(len, rest))
+        job.size -= size
+        self._count_out -= len(rest)
+        self._size_out -= size
+        if owners is None:
+            self._part(job, rest)
+        elif len(owners) == 1:
+            self._give_back(owners[0], rest)
+        else:
+            for strand, record in zip(owners[taken:], rest, strict=True):
+                strand.busy = False
+                self._give_back(strand, [record])
+                self._offer(strand, self._now)
+            del owners[taken:]
+        return True
+
+    def _part(self, job: Job, rest: list[Record]) -> None:
+        """The message that `job` has in hand goes on by itself; `rest` and what is behind it go apart."""
+        for other in [one for one in self.out if one is not job and one.lane.withdraw(one)]:
+            del self.out[other]
+            self._count_out -= len(other.run.records)
+            self._size_out -= other.size
+            rest += other.run.records
+        *done, held = job.run.records
+        for record in done:
+            self._perform(record.offset() or 0)
+        self._early[job] = len(done)
+        self._count_out -= len(done)
+        self._apart, self._lane = True, self._make_lane()
+        strand = Strand(self._name(held))
+        strand.busy = True
+        self._strands[strand.name] = strand
+        self._owners[job] = [*(Strand(object()) for _ in done), strand]
+        self.buffer.put_back(rest, measure(rest))
+        self._spread(self._now)
+
+    # ── settling ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def settle(self, outcome: Outcome) -> Setback | None:
+        self.marked()
+        job, run = outcome.job, outcome.job.run
+        owners = self._owners.pop(job, None)
+        if owners is None:
+            return self._settle_together(outcome)
+        del self.out[job]
+        finished, length = run.finished, len(run.records)
+        self._count_out -= length - self._early.pop(job, 0)
+        self._size_out -= job.size
+        if finished:
+            self._measure(outcome.elapsed / finished)
+        for record in run.records[:finished]:
+            self._perform(record.offset() or 0)
+        if self.suspicion is not None:
+            self._clear(self.offsets.finished)
+        if job.lane.broken:
+            owners[0].lane = None
+        if finished == length and outcome.error is None:
+            for strand in owners:
+                strand.busy, strand.attempts, strand.limit = False, 0, None
+                self._offer(strand, self._now)
+            return None
+        return self._settle_in_part(outcome, owners)
+
+    def _settle_in_part(self, outcome: Outcome, owners: list[Strand]) -> Setback | None:
+        """What is not finished goes back to its strands."""
+        run, finished = outcome.job.run, outcome.job.run.finished
+        alone = len(owners) == 1
+        for index, strand in enumerate(owners):
+            strand.busy = False
+            if finished > index:
+                strand.attempts, strand.limit = 0, None
+            if alone:
+                self._give_back(strand, run.records[finished:])
+            elif finished <= index:
+                self._give_back(strand, [run.records[index]])
+        setback = self._blame(outcome, owners) if outcome.error is not None else None
+        for strand in owners:
+            self._offer(strand, self._now)
+        return setback
+
+    def _measure(self, pace: float) -> None:
+        self.pace = pace = pace if self.pace is None else 0.7 * self.pace + 0.3 * pace
+        if not self.policy.batch:
+            self._bundle = min(self.policy.max_messages, int(BUNDLE_TIME / pace) if pace else FULL)
+
+    def _settle_together(self, outcome: Outcome) -> Setback | None:
+        run = outcome.job.run
+        for record in run.records[: run.finished] if self.policy.manual else ():
+            self._perform(record.offset() or 0)
+        setback = super().settle(outcome)
+        if setback is not None and self.offsets.holds(setback.record.offset() or 0):
+            self.skip()
+            return replace(setback, over=True)
+        return setback
+
+    def _blame(self, outcome: Outcome, owners: list[Strand]) -> Setback:
+        run, error = outcome.job.run, outcome.error
+        assert error is not None  # noqa: S101 - nobody is to blame otherwise
+        left = run.records[min(run.finished, len(run.records) - 1) :]
+        culprit = left[0]
+        if self.policy.batch:
+            culprit = next((one for one in left if not self.offsets.holds(one.offset() or 0)), culprit)
+        offset, index = culprit.offset() or 0, len(run.records) - len(left)
+        attempt = run.attempt if culprit is run.records[0] else 1
+        if self.offsets.holds(offset):
+            return Setback(culprit, attempt, error, alone=True, over=True)
+        strand = owners[0] if len(owners) == 1 else owners[index]
+        strand.stuck, strand.attempts, strand.failed = True, attempt, len(left)
+        self._culprits[offset] = strand
+        marks = any(self.offsets.holds(one.offset() or 0) for one in left)
+        return Setback(culprit, attempt, error, alone=not self.policy.batch or len(left) == 1 or marks)
+
+    def _give_back(self, strand: Strand, records: list[Record]) -> None:
+        """They stand first in their strand again, but for what was marked."""
+        left = [one for one in records if not self.offsets.holds(one.offset() or 0)]
+        strand.records.extendleft(reversed(left))
+        self._waiting += len(left)
+        self._size_waiting += sum(map(len, left))
+
+    def _perform(self, offset: int) -> None:
+        """It was performed, and so is finished, unless that takes a mark."""
+        if not self.policy.manual:
+            self.offsets.settle(offset, offset + 1)
+        elif not self.offsets.holds(offset):
+            self._performed_only.add(offset)
+
+    def marked(self) -> None:
+        if not self.assignment.marks:
+            return
+        for offset in self.assignment.taken():
+            self._performed_only.discard(offset)
+            self.offsets.settle(offset, offset + 1)
+
+    @property
+    def unmarked(self) -> bool:
+        return bool(self._performed_only)
+
+    # ── what becomes of a message that failed ────────────────────────────────────────────────────────────────
+
+    def back_off(self, until: float, offset: int | None = None) -> None:
+        strand = self._culprits.pop(offset, None) if offset is not None else None
+        if strand is None:
+            super().back_off(until)
+            self._rewind = False  # what was performed and not marked waits for its mark
+            return
+        strand.stuck = False
+        self._sleep(strand, until)
+
+    def split(self, offset: int | None = None) -> None:
+        if offset in self._culprits:
+            strand = self._culprits[offset]
+            strand.limit = max(1, strand.failed // 2)
+        else:
+            super().split()
+
+    def hold(self, offset: int | None = None) -> None:
+        if offset is None:
+            self.stand()
+        elif offset not in self._culprits:
+            super().hold()
+
+    def bury(self, offset: int | None = None) -> None:
+        if offset in self._culprits:
+            self._burials += 1
+        else:
+            super().bury()
+
+    def unburied(self, until: float, offset: int | None = None) -> None:
+        if offset is not None and offset in self._culprits:
+            self._burials -= 1
+            heappush(self._mourned, (until, offset))
+        else:
+            super().unburied(until)
+
+    def mourning(self, now: float) -> tuple[int, ...]:
+        due = []
+        while self._mourned and self._mourned[0][0] <= now:
+            due.append(heappop(self._mourned)[1])
+        return (*super().mourning(now), *due)
+
+    def buried(self, offset: int | None = None) -> None:
+        if offset in self._culprits:
+            self._burials -= 1
+            self.skip(offset)
+        else:
+            super().buried()
+
+    def skip(self, offset: int | None = None) -> None:
+        strand = self._culprits.pop(offset, None) if offset is not None else None
+        if strand is None or offset is None:
+            offset = self._pop_first().offset() or 0
+            self.offsets.settle(offset, offset + 1)
+            self._finish(offset + 1)
+            self._become(State.OPEN)
+            return
+        record = strand.records.popleft()
+        self._waiting -= 1
+        self._size_waiting -= len(record)
+        self.offsets.settle(offset, offset + 1)
+        strand.stuck, strand.attempts, strand.limit = False, 0, None
+        self._offer(strand, self._now)
+
+    @property
+    def unsettled(self) -> bool:
+        return super().unsettled or self._burials > 0
+
+    # ── leaving, and going elsewhere ─────────────────────────────────────────────────────────────────────────
+
+    def revoke(self) -> None:
+        super().revoke()
+        self._owners.clear()
+
+    def go_on_at(self, offset: int, assignment: Assignment | None = None) -> None:
+        super().go_on_at(offset, assignment)
+        self.offsets = Scattered(offset, self.offsets.committed)
+        self._kept = -1
+        self._empty()
+
+    @property
+    def in_progress(self) -> int:
+        return self.offsets.finished if self._apart else super().in_progress
+
+    # ── what the broker keeps ────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def committable(self) -> int | None:
+        position = super().committable
+        return self.in_progress if position is None and self.offsets.version != self._kept else position
+
+    @property
+    def progress(self) -> Progress:
+        return self.in_progress, self.offsets.version
+
+    def keeps(self, progress: Progress) -> bool:
+        return super().keeps(progress) and self._kept >= progress[1]
+
+    def keep(self, position: int) -> Memo:
+        self._sent = self.offsets.version
+        above = self.offsets.above(position)
+        return replace(self.memo, base=position, above=above) if above else self.memo
+
+    def kept(self, position: int, memo: Memo) -> None:
+        super().kept(position, replace(memo, base=-1, above=()))
+        self._kept = self._sent
