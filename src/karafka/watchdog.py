@@ -7,8 +7,6 @@ A thread of its own looks four times a second. What holds the GIL holds it too: 
 from __future__ import annotations
 
 import faulthandler
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Event, Thread
@@ -16,6 +14,7 @@ from time import monotonic
 from typing import IO
 
 from karafka.events import Events, Late
+from karafka.stacks import scratch, taken
 
 LOOK = 0.25
 # Seconds that each may be late before it is told.
@@ -56,7 +55,7 @@ class Watchdog:
             self._thread.join(1.0)
 
     def _run(self) -> None:
-        with _memory() as dump:
+        with scratch() as dump:
             try:
                 self._look_on(dump)
             finally:
@@ -78,26 +77,10 @@ class Watchdog:
             # All of this round counts: whoever takes the interpreter while something else is told holds it up, too.
             by = monotonic() - began - LOOK
             if by >= PROCESS:
-                self._events.tell(Late(what="the process", by=by, stacks=_taken(dump)))
+                self._events.tell(Late(what="the process", by=by, stacks=taken(dump)))
 
     def _look_at(self, one: Watched, now: float) -> None:
         beat = one.pulse()
         if now - beat >= one.bound and beat != one.told:
             one.told = beat  # once, however long it lasts
             self._events.tell(Late(what=one.what, by=now - beat, stacks=one.stacks()))
-
-
-def _memory() -> IO[str]:
-    """A file that needs no disk: a container's may be read-only."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("karafka-watchdog"), "w+", errors="replace")
-    return tempfile.TemporaryFile("w+", errors="replace")
-
-
-def _taken(dump: IO[str]) -> str:
-    """What was written to `dump` since the last time."""
-    dump.seek(0)
-    text = dump.read()
-    dump.seek(0)
-    dump.truncate()
-    return text
