@@ -53,6 +53,7 @@ class App:
         memory: int = 256 * MIB,
         retry: Backoff | None = DEFAULT_RETRY,
         start: Start = "earliest",
+        processes: int = 1,
     ) -> None:
         self.config = Config(
             client_id=client_id,
@@ -65,6 +66,7 @@ class App:
             memory=memory,
             retry=retry,
             start=start,
+            processes=processes,
         )
         check(kafka, "App(kafka=…)")
         self.overrides: Settings = {}

