@@ -15,6 +15,7 @@ import pytest
 from tests.brokers import Running, new_topic, until
 from tests.process.servers import PYTHON, Scene, app, committed, each, send, started
 from tests.process.swarms import Swarm, alive, swarm
+from tests.process.test_systemd import managed
 
 SLOW = ("say('begun')", "time.sleep(3)", "say('done')")
 STUCK = ("say('begun')", "time.sleep(600)")
@@ -227,6 +228,18 @@ def test_stacks_are_passed_on(scene: Scene) -> None:
         for process in (1, 2):
             assert "time.sleep(3)" in server.event("stacks_shown", process=process)["stacks"]
         assert server.stop() == 0, str(server.heard)
+
+
+def test_systemd_hears_of_all_of_them_once(scene: Scene) -> None:
+    """Ready when all run, stopping when all are told; no process speaks for itself."""
+    with (
+        managed(str(scene.folder / "notify")) as manager,
+        swarm(scene.folder, scene.app("pass"), environment=manager.environment) as server,
+    ):
+        manager.hears("READY=1", timeout=60)
+        assert len(server.happened("server_started")) == 2
+        assert server.stop() == 0, str(server.heard)
+        assert manager.all() == ["STOPPING=1"]
 
 
 def test_nobody_is_left_when_the_supervisor_is_killed(scene: Scene) -> None:
