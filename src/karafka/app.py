@@ -59,6 +59,7 @@ class App:
         memory: int = 256 * MIB,
         retry: Backoff | None = DEFAULT_RETRY,
         start: Start = "earliest",
+        processes: int = 1,
     ) -> None:
         self.config = Config(
             client_id=client_id,
@@ -71,6 +72,7 @@ class App:
             memory=memory,
             retry=retry,
             start=start,
+            processes=processes,
         )
         check(kafka, "App(kafka=…)")
         self.overrides: Settings = {}

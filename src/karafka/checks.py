@@ -4,8 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
+from collections.abc import Mapping
 
 from karafka.errors import ConfigError
+
+DURATIONS: Mapping[str, float] = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+SIZES: Mapping[str, float] = {
+    "": 1,
+    "b": 1,
+    "kb": 1e3,
+    "mb": 1e6,
+    "gb": 1e9,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+}
 
 
 def number(name: str, value: object, least: float) -> float:
@@ -27,6 +41,24 @@ def one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         *first, last = map(repr, choices)
         raise ConfigError(f"{name}={value!r}: {', '.join(first)} or {last} is expected")
+
+
+def duration(text: str) -> float:
+    """Seconds, as people write them: "90s", "10m", "6h", "1.5d", or a plain number. Raises `ConfigError`."""
+    return _measured(text, DURATIONS, "a duration such as 90s, 10m or 6h")
+
+
+def size(text: str) -> int:
+    """Bytes, as people write them: "512MB" (of 1000), "512MiB" (of 1024). Raises `ConfigError`."""
+    return int(_measured(text, SIZES, "a size such as 512MB or 2GiB"))
+
+
+def _measured(text: str, units: Mapping[str, float], expected: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-zA-Z]*)", text.strip(), re.ASCII)
+    value = float(found[1]) * units.get(found[2].lower(), 0.0) if found else 0.0
+    if not 0 < value < math.inf:
+        raise ConfigError(f"{text!r}: {expected} is expected")
+    return value
 
 
 def refuse_in_loop(call: str, instead: str) -> None:

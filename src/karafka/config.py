@@ -47,6 +47,7 @@ class Config:
     `stall_after`: seconds without progress of a partition that has work, until an event says so.
     `memory`: bytes of messages in hand, over all partitions and the client's queues.
     `retry`, `start`: what routes have that say nothing else.
+    `processes`: how many `karafka server` runs side by side.
     """
 
     client_id: str
@@ -59,6 +60,7 @@ class Config:
     memory: int = 256 * MIB
     retry: Backoff | None = field(default_factory=Backoff)
     start: Start = "earliest"
+    processes: int = 1
 
     def __post_init__(self) -> None:
         check_group(self.client_id, "App(client_id)")
@@ -74,6 +76,7 @@ class Config:
         number("drain_timeout", self.drain_timeout, 0)
         number("stall_after", self.stall_after, 0.1)
         whole("memory", self.memory, 8 * MIB)
+        whole("processes", self.processes, 1)
         check_start(self.start, "App(start=…)")
         if not isinstance(self.retry, Backoff | None):
             raise ConfigError(

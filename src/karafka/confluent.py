@@ -12,9 +12,18 @@ from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 from confluent_kafka import Consumer as _Consumer
-from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+from confluent_kafka import (
+    ConsumerGroupState,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka import Producer as _Producer
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import OffsetSpec as _OffsetSpec  # type: ignore[attr-defined] # public, but not marked so
 
 from karafka.client import Answer, Effect, Identities, Kept, News, Rebalance, Report, Trouble
 from karafka.config import Settings, masked
@@ -29,6 +38,7 @@ _librdkafka.addHandler(logging.NullHandler())
 _partition: Any = Message.partition
 _topic: Any = Message.topic
 _error: Any = Message.error
+_latest: Any = _OffsetSpec.latest
 
 # One row for each code that means more than "the client deals with it". Fatal errors and what is not known to be
 # harmless end the process: a consumer that silently stopped looks healthy and is not.
@@ -453,6 +463,14 @@ class ConfluentTopics:
                         case _:
                             raise
             return Identities(self._cluster, found, frozenset(refused))
+
+    def ends(self, places: Sequence[Place], timeout: float) -> dict[Place, int]:
+        """The offset after the last message of each place, as committed transactions have it. Raises `BrokerError`."""
+        asked = {TopicPartition(*place): _latest() for place in places}
+        level = IsolationLevel.READ_COMMITTED
+        with _translated():
+            answers = self._admin.list_offsets(asked, isolation_level=level, request_timeout=timeout)
+            return {_place(one): answer.result().offset for one, answer in answers.items()}
 
     def unowned(self, group: str, topics: Sequence[str], timeout: float) -> frozenset[Place] | None:
         with _translated():

@@ -112,6 +112,111 @@ class ListenerDied(ErrorOccurred):
     traceback: str
 
 
+# ── several processes: told by their supervisor, but for the last ────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessStarted(Event):
+    """A process was started; what it says itself follows. `process` is its number, from 1."""
+
+    process: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessOutdated(Event):
+    """A process is being replaced, in order, for `reason`."""
+
+    process: int
+    pid: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessEnded(Event):
+    """A process that was told to stop has ended; below zero `status` is the signal that ended it."""
+
+    process: int
+    pid: int
+    status: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessDied(ErrorOccurred):
+    """A process ended that was not told to, or could not be started; another takes its place after `after` seconds.
+
+    None where none does.
+    """
+
+    process: int
+    pid: int | None
+    status: int | None
+    after: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessHung(ErrorOccurred):
+    """A process is killed, because it does not get on or does not stop; `stacks` show where it stands, if it said."""
+
+    process: int
+    pid: int
+    stacks: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwarmStarted(Event):
+    """So many processes run, for the first time."""
+
+    client_id: str
+    processes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwarmRestarted(Event):
+    """All processes were replaced, one after the other, in `waited` seconds."""
+
+    waited: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartGivenUp(ErrorOccurred):
+    """A restart was given up, because a new process did not come to work: those not yet replaced go on as they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwarmQuiet(Event):
+    """All processes are quiet."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwarmStopping(Event):
+    """All processes are told to stop; what runs in them may finish within `timeout` seconds."""
+
+    reason: str
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwarmStopped(Event):
+    """All processes have ended; `status` is the worst of theirs."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusHidden(Event):
+    """`karafka status` cannot ask this supervisor; all else works."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorGone(ErrorOccurred):
+    """This process is one of several whose supervisor has ended without a word: it stops in order."""
+
+
 # ── assignments ──────────────────────────────────────────────────────────────────────────────────────────────
 
 

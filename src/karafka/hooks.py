@@ -57,6 +57,11 @@ class Hooks:
             if departed.jobs
         }
 
+    @property
+    def out(self) -> list[Job]:
+        """The jobs that are out of assignments that have ended. Any thread: a glance."""
+        return [job for departed in list(self._departed.values()) for job in list(departed.jobs)]
+
     def expect(self, partition: Partition) -> None:
         """A new assignment: what is to be called for it, and whether it must wait for the one before."""
         if (work := self._work(partition.place.topic)) is not None:

@@ -137,7 +137,7 @@ class Listener:
         self._moved = False
         # Places whose position is said not to be in the log any more.
         self._misplaced: dict[Place, int] = {}
-        self._closing = False
+        self._opened = self._closing = False
         # Until when the client is not asked again while work is out, because it had nothing.
         self._dry_until = 0.0
         self._hushed: Callable[[], None] | None = None
@@ -166,6 +166,14 @@ class Listener:
     @property
     def ident(self) -> int:
         return self._thread.ident or 0
+
+    @property
+    def begun(self) -> float:
+        """When the job that runs longest was begun (`perf_counter`), infinity if none runs. Any thread: a glance."""
+        jobs = [job for partition in list(self._busy) for job in list(partition.out)]
+        if self._opened:
+            jobs += self._hooks.out
+        return min((started for job in jobs if (started := job.started) is not None), default=float("inf"))
 
     def join(self, timeout: float) -> bool:
         """Wait for the end; False when `timeout` seconds passed before."""
@@ -197,6 +205,7 @@ class Listener:
         self._hooks = Hooks(self.group, self._events, work=self._work, put=put, ended=self._ended)
         self._arrivals = Arrivals(self.group, self._events, work=self._work, put=put)
         self._connect()
+        self._opened = True
 
     def _connect(self) -> None:
         """A new client, and what keeps its accounts."""
@@ -715,6 +724,8 @@ class Listener:
                 asked = True
                 if self._lifecycle.wait(Phase.STOPPING, ASK_AGAIN):
                     raise
+            finally:
+                self.pulse = monotonic()
 
     # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────
 

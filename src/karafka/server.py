@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, current_thread, main_thread
+from time import monotonic, perf_counter
 from types import FrameType
 from typing import NoReturn, TypeAlias, TypeVar
 
@@ -120,6 +121,19 @@ class Server:
     @property
     def phase(self) -> Phase:
         return self._lifecycle.phase
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        return self._subscriptions
+
+    @property
+    def ages(self) -> tuple[float, float]:
+        """Seconds since the oldest turn of a listener began, and since the job that runs longest did; 0 where there is
+        none. Any thread.
+        """
+        turn = min((one.pulse for one in self._listeners), default=float("inf"))
+        begun = min((one.begun for one in self._listeners), default=float("inf"))
+        return max(0.0, monotonic() - turn), max(0.0, perf_counter() - begun)
 
     def join(self, timeout: float | None = None) -> int | None:
         """Wait for the end; the exit status, or None when `timeout` seconds passed before."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 
 def all_stacks(loop: asyncio.AbstractEventLoop | None = None) -> str:
@@ -19,6 +21,22 @@ def all_stacks(loop: asyncio.AbstractEventLoop | None = None) -> str:
 def stacks_of(threads: set[int], loop: asyncio.AbstractEventLoop | None = None) -> str:
     """Some threads, by their idents, and all tasks of `loop`."""
     return "\n\n".join([*_threads(threads), *(_tasks(loop) if loop is not None else ())])
+
+
+def scratch() -> IO[str]:
+    """A file that the interpreter may dump stacks to, and that needs no disk: a container's may be read-only."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("karafka-stacks"), "w+", errors="replace")
+    return tempfile.TemporaryFile("w+", errors="replace")
+
+
+def taken(dump: IO[str]) -> str:
+    """What was written to `dump` since the last time."""
+    dump.seek(0)
+    text = dump.read()
+    dump.seek(0)
+    dump.truncate()
+    return text
 
 
 def _threads(wanted: set[int] | None) -> Iterator[str]:

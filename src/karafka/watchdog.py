@@ -7,8 +7,6 @@ A thread of its own looks four times a second. What holds the GIL holds it too: 
 from __future__ import annotations
 
 import faulthandler
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event, Thread
@@ -16,6 +14,7 @@ from time import monotonic
 from typing import IO
 
 from karafka.events import CaughtUp, Events, Late
+from karafka.stacks import scratch, taken
 
 LOOK = 0.25
 # Seconds that each may be late before it is told.
@@ -70,7 +69,7 @@ class Watchdog:
             self._thread.join(1.0)
 
     def _run(self) -> None:
-        with _memory() as dump:
+        with scratch() as dump:
             try:
                 self._look_on(dump)
             finally:
@@ -94,7 +93,7 @@ class Watchdog:
             if by >= PROCESS:
                 # Whoever held the interpreter has hardly gone on: this thread waited for it.
                 at_work = next(filter(None, (one.at_work() for one in self._watched)), "")
-                self._events.tell(Late(what="the process", by=by, stacks=_taken(dump), at_work=at_work))
+                self._events.tell(Late(what="the process", by=by, stacks=taken(dump), at_work=at_work))
 
     def _look_at(self, one: Watched, now: float) -> None:
         beat = one.pulse()
@@ -105,19 +104,3 @@ class Watchdog:
         if now - beat >= one.bound and one.told is None:
             one.told, one.said = beat, one.at_work()  # once, however long it lasts
             self._events.tell(Late(what=one.what, by=now - beat, stacks=one.stacks(), at_work=one.said))
-
-
-def _memory() -> IO[str]:
-    """A file that needs no disk: a container's may be read-only."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("karafka-watchdog"), "w+", errors="replace")
-    return tempfile.TemporaryFile("w+", errors="replace")
-
-
-def _taken(dump: IO[str]) -> str:
-    """What was written to `dump` since the last time."""
-    dump.seek(0)
-    text = dump.read()
-    dump.seek(0)
-    dump.truncate()
-    return text

@@ -18,7 +18,22 @@ ROOT = Path(karafka.__file__).parent
 # From the roof down; within a row a module may use those to its left. Folders stand for all that is in them.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli", "web", "testing", "contrib"),
-    ("app", "notify", "lifespan", "server", "background", "swarm"),
+    (
+        *(
+            "app",
+            "notify",
+            "lifespan",
+            "server",
+            "background",
+            "reports",
+            "link",
+            "child",
+            "members",
+            "swarm",
+            "runtime",
+        ),
+        "supervisor",
+    ),
     ("interchangers", "responders", "controllers", "handlers", "order", "backends", "routing"),
     (
         *(
@@ -64,8 +79,8 @@ DOORS = {
     "uvloop": {"aio"},
     "threading": {
         *("aio", "app", "assignment", "delivery", "devbroker", "events", "jobs", "lifecycle", "lifespan"),
-        *("listener", "membership"),
-        *("pool", "producer", "quarantine", "server", "stacks", "troubles", "watch", "watchdog"),
+        *("link", "listener", "membership", "pool", "producer", "quarantine", "reports", "server", "stacks"),
+        *("troubles", "watch", "watchdog"),
         "cli",
     },
 }

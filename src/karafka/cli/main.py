@@ -15,6 +15,7 @@ from karafka.errors import Error
 COMMANDS: Mapping[str, str] = {
     "broker": "Run a one-node Apache Kafka for development, no Java or Docker needed.",
     "server": "Consume: route what arrives to the controllers (alias: s).",
+    "status": "How the processes of running servers are.",
 }
 ALIASES: Mapping[str, str] = {"s": "server"}
 

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import click
 
+from karafka.checks import duration, size
 from karafka.config import Settings
 from karafka.errors import ConfigError
 
 if TYPE_CHECKING:
     from karafka.app import App
     from karafka.devbroker import Embedded
+    from karafka.link import Link
+    from karafka.supervisor import Supervisor
+
+
+Decorator: TypeAlias = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+def _limit(name: str, read: Callable[[str], float], said: str) -> Decorator:
+    """An option that people write with its unit."""
+
+    def convert(ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
+        try:
+            return None if text is None else read(text)
+        except ConfigError as error:
+            raise click.BadParameter(str(error), ctx, param) from None
+
+    return click.option(name, metavar=read.__name__.upper(), callback=convert, help=said)
 
 
 @click.command()
@@ -35,7 +55,15 @@ if TYPE_CHECKING:
     show_default=True,
     help="Lines to read, or a JSON object a line.",
 )
-def server(target: str | None, *, embedded: bool, log_level: str, log_format: str) -> None:
+@click.option(
+    "--processes", type=click.IntRange(1), metavar="N", help="So many servers side by side; App(processes=…) else."
+)
+@_limit("--max-memory", size, "Replace, in order, a process that takes more, such as 512MB.")
+@_limit("--max-age", duration, "Replace, in order, a process that is older, such as 6h.")
+@_limit("--max-handler-age", duration, "Kill and replace a process whose handler runs longer.")
+@_limit("--hang-after", duration, "Kill and replace a process that does not get on for so long; 60s else.")
+@click.option("--static-membership", is_flag=True, help="Give each process a name in its groups that outlives it.")
+def server(target: str | None, *, embedded: bool, log_level: str, log_format: str, **several: Any) -> None:
     """Consume: route what arrives to the controllers, until INT, TERM or QUIT.
 
     \b
@@ -43,6 +71,7 @@ def server(target: str | None, *, embedded: bool, log_level: str, log_format: st
       karafka server                       in a folder with app.py
       karafka server -A shop.main:app      another module
       karafka server --embedded            no broker at hand
+      karafka server --processes 4         for work that keeps a processor busy
     """
     # Imported here: `--help` needs none of it.
     from karafka.cli.load import load_app  # noqa: PLC0415
@@ -50,12 +79,23 @@ def server(target: str | None, *, embedded: bool, log_level: str, log_format: st
     from karafka.server import Server, end  # noqa: PLC0415
 
     _take_signals()
-    configure_logging(log_level, "json" if log_format == "json" else "text")
+    link, folder = _link(), _folder()
+    number = link.number if link is not None else None
+    configure_logging(log_level, "json" if log_format == "json" else "text", number)
     if not embedded:
         app = load_app(target)
         LogListener(app.events)
+        if link is not None:
+            _be_one_of_several(app, link, static=several["static_membership"])
+        processes = several.pop("processes") or app.config.processes
+        if processes > 1:
+            sys.exit(_supervisor(app, processes, folder, **several).run())
+        _refuse_alone(several)
         consuming = Server(app)
         end(consuming, consuming.run())
+    if (several.pop("processes") or 1) > 1:
+        raise ConfigError("--embedded is one process's own: start `karafka broker` for several --processes")
+    _refuse_alone(several)
 
     from karafka.devbroker.embedded import NOTICE, Embedded  # noqa: PLC0415
 
@@ -68,6 +108,69 @@ def server(target: str | None, *, embedded: bool, log_level: str, log_format: st
         consuming = Server(app)
         status = consuming.run()
     end(consuming, status)
+
+
+def _link() -> Link | None:
+    """To the supervisor, if this process is one of several."""
+    # As `link.VARIABLE` says, which is not imported where there is none; not for processes that user code starts.
+    place = os.environ.pop("KARAFKA_PROCESS", None)
+    if place is None:
+        return None
+    from karafka.link import Link  # noqa: PLC0415
+
+    link = Link(place)
+    link.start()
+    return link
+
+
+def _be_one_of_several(app: App, link: Link, *, static: bool) -> NoReturn:
+    """Run as one of several processes, to the end."""
+    from karafka.server import Server, end  # noqa: PLC0415
+
+    if static:
+        app.override({"group.instance.id": link.instance(app.config.client_id)})
+    consuming = Server(app)
+    link.attach(consuming)
+    status = consuming.run()
+    link.say()
+    end(consuming, status)
+
+
+def _supervisor(
+    app: App,
+    size: int,
+    folder: str,
+    *,
+    static_membership: bool,
+    max_memory: float | None,
+    max_age: float | None,
+    max_handler_age: float | None,
+    hang_after: float | None,
+) -> Supervisor:
+    from karafka.members import Limits  # noqa: PLC0415
+    from karafka.supervisor import Supervisor  # noqa: PLC0415
+
+    said = {"memory": max_memory, "age": max_age, "handler": max_handler_age, "hang": hang_after}
+    limits = Limits(**{name: limit for name, limit in said.items() if limit is not None})
+    # Exactly as this process was started, so that a restart finds what is new.
+    command = [sys.executable, *sys.orig_argv[1:]]
+    return Supervisor(app, size, command, folder, limits, static=static_membership)
+
+
+def _refuse_alone(several: Mapping[str, Any]) -> None:
+    """Refuse what only a supervisor can do where there is none."""
+    for name, value in several.items():
+        if value:
+            raise ConfigError(f"--{name.replace('_', '-')} is for several processes: add --processes 2, or more")
+
+
+def _folder() -> str:
+    """The current folder as the shell names it: a link to a release may soon lead to another."""
+    named, found = os.environ.get("PWD", ""), os.getcwd()
+    try:
+        return named if named and os.path.samefile(named, found) else found
+    except OSError:
+        return found
 
 
 def _take_signals() -> None:

@@ -28,6 +28,19 @@ SAYINGS: Mapping[type[Event], tuple[int, str]] = {
     told.ServerStopped: (logging.INFO, "stopped, status {status}{unfinished}"),
     told.AppHookFailed: (logging.ERROR, "{hook} failed, {verdict}: {error}\n{traceback}"),
     told.ListenerDied: (logging.CRITICAL, "{group}: the listener died, the server stops: {error}\n{traceback}"),
+    told.ProcessStarted: (logging.INFO, "process {process} started, pid {pid}"),
+    told.ProcessOutdated: (logging.INFO, "process {process}, pid {pid}, is replaced: {reason}"),
+    told.ProcessEnded: (logging.INFO, "process {process}, pid {pid}, ended, status {status}"),
+    told.ProcessDied: (logging.ERROR, "process {process} {error}"),
+    told.ProcessHung: (logging.ERROR, "process {process}, pid {pid}, is killed: {error}\n{stacks}"),
+    told.SwarmStarted: (logging.INFO, "{client_id}: {processes} processes run"),
+    told.SwarmRestarted: (logging.INFO, "all processes were replaced, in {waited:.1f} s"),
+    told.RestartGivenUp: (logging.ERROR, "the restart is given up: {error}"),
+    told.SwarmQuiet: (logging.INFO, "all processes are quiet ({reason})"),
+    told.SwarmStopping: (logging.INFO, "stopping all processes ({reason}): what runs may take up to {timeout:g} s"),
+    told.SwarmStopped: (logging.INFO, "all processes have ended, status {status}"),
+    told.StatusHidden: (logging.WARNING, "karafka status cannot ask this server: {reason}"),
+    told.SupervisorGone: (logging.ERROR, "{error}"),
     told.Assigned: (logging.INFO, "{group}: assigned {starts}"),
     told.Revoked: (logging.INFO, "{group}: gave up {positions} after {waited:.2f} s"),
     told.Lost: (logging.ERROR, "{group}: lost {places}: {error}"),
@@ -86,6 +99,11 @@ SAYINGS: Mapping[type[Event], tuple[int, str]] = {
     told.ClusterRefused: (logging.CRITICAL, "{error} ({code})"),
     told.ClientRecovered: (logging.INFO, "the cluster answers again after {waited:.1f} s"),
 }
+# Whose reason stands in the midst of a line.
+REASONED = (
+    *(told.ServerStopping, told.ServerQuiet, told.ProcessOutdated),
+    *(told.SwarmQuiet, told.SwarmStopping, told.StatusHidden),
+)
 
 
 class LogListener:
@@ -102,7 +120,7 @@ class LogListener:
         if logger.isEnabledFor(level):
             fields = {one.name: getattr(event, one.name) for one in dataclasses.fields(event)}
             shown = {name: _shown(name, value) for name, value in fields.items()}
-            if isinstance(event, told.ServerStopping | told.ServerQuiet):
+            if isinstance(event, REASONED):
                 shown["reason"] = event.reason
             said = saying.format_map(shown)
             logger.log(level, "%s", said, extra={"karafka": {"event": event_name(event), **fields}})
@@ -134,7 +152,10 @@ def _shown(name: str, value: Any) -> Any:
 
 
 class TextFormatter(logging.Formatter):
-    """`12:31:05 INFO    videos: assigned …`, the level in colour where `colour` says so."""
+    """`12:31:05 INFO    videos: assigned …`, the level in colour where `colour` says so.
+
+    Of a process that is one of several, its number comes first: `12:31:05 INFO    [2] videos: assigned …`.
+    """
 
     COLOURS: Mapping[int, str] = {
         logging.DEBUG: "2",
@@ -143,8 +164,9 @@ class TextFormatter(logging.Formatter):
         logging.CRITICAL: "1;31",
     }
 
-    def __init__(self, *, colour: bool) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+    def __init__(self, *, colour: bool, process: int | None = None) -> None:
+        number = "" if process is None else f"[{process}] "
+        super().__init__(f"%(asctime)s %(levelname)-7s {number}%(message)s", "%H:%M:%S")
         self._colour = colour
 
     def format(self, record: logging.LogRecord) -> str:
@@ -154,11 +176,19 @@ class TextFormatter(logging.Formatter):
 
 
 class JSONFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC, ISO 8601), level, logger, message, and the event's fields."""
+    """One JSON object a line: time (UTC, ISO 8601), level, logger, message, and the event's fields.
+
+    Of a process that is one of several, `process` is its number.
+    """
+
+    def __init__(self, *, process: int | None = None) -> None:
+        super().__init__()
+        self._process = {} if process is None else {"process": process}
 
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
         line: dict[str, Any] = {"time": stamp, "level": record.levelname, "logger": record.name}
+        line |= self._process
         line["message"] = record.getMessage()
         line |= {name: _plain(value) for name, value in getattr(record, "karafka", {}).items()}
         if record.exc_info:
@@ -181,10 +211,14 @@ def _plain(value: Any) -> Any:
             return value
 
 
-def configure_logging(level: str = "info", form: Format = "text") -> None:
-    """What the commands do at start: one handler on stderr. Libraries and your own code are heard from WARNING on."""
+def configure_logging(level: str = "info", form: Format = "text", process: int | None = None) -> None:
+    """What the commands do at start: one handler on stderr. Libraries and your own code are heard from WARNING on.
+
+    `process`: its number, where this process is one of several.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JSONFormatter() if form == "json" else TextFormatter(colour=sys.stderr.isatty()))
+    text = TextFormatter(colour=sys.stderr.isatty(), process=process)
+    handler.setFormatter(JSONFormatter(process=process) if form == "json" else text)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logger.setLevel(level.upper())
     # librdkafka says each retry of its own; what matters of it, also the worst, is told as events.

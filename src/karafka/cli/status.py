@@ -1,0 +1,121 @@
+"""`karafka status`: how the processes of running servers are, asked of their supervisors."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from karafka.runtime import answers
+
+HEADINGS = ("process", "pid", "state", "uptime", "partitions", "lag", "msg/s", "memory", "handler")
+# Those that are words; the others are numbers, and stand to the right.
+WORDS = frozenset({"state"})
+COLOURS: Mapping[str, str] = {
+    "running": "green",
+    "starting": "yellow",
+    "waiting": "yellow",
+    "silent": "red",
+}
+
+
+@click.command()
+@click.option(
+    "-A", "--app", "target", metavar="MODULE:ATTRIBUTE", help="Of this app alone; of all that run here, else."
+)
+@click.option("--client-id", metavar="NAME", help="Of the app of that client_id alone.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
+def status(target: str | None, client_id: str | None, *, as_json: bool) -> None:
+    """How the processes of `karafka server --processes N` are, of every one that this user runs on this machine.
+
+    Exit status 1 if none does.
+    """
+    if target is not None:
+        from karafka.cli.load import load_app  # noqa: PLC0415 - needs the client
+
+        client_id = load_app(target).config.client_id
+    found = [one for one in answers() if client_id in {None, one["client_id"]}]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    elif sys.stdout.isatty():
+        console = Console()
+        for one in found:
+            console.print(drawn(one))
+    else:
+        click.echo("\n\n".join(map(plain, found)), nl=bool(found))
+    if not found:
+        whose = "" if client_id is None else f" of {client_id!r}"
+        click.echo(
+            f"No server{whose} with several processes runs here: karafka server --processes N starts one.", err=True
+        )
+        sys.exit(1)
+
+
+def title(supervisor: Mapping[str, Any]) -> str:
+    """The line above a table."""
+    up = lasted(supervisor["uptime"])
+    return f"{supervisor['client_id']}: {supervisor['state']}, up {up}, supervisor pid {supervisor['pid']}"
+
+
+def cells(process: Mapping[str, Any]) -> tuple[str, ...]:
+    """One row; what is not known is a dash."""
+    names = ("process", "pid", "state", "uptime", "partitions", "lag", "rate", "memory", "handler")
+    return tuple(_cell(name, process.get(name)) for name in names)
+
+
+def _cell(name: str, value: Any) -> str:
+    match name, value:
+        case (_, None) | ("handler", 0):
+            return "-"
+        case (("uptime" | "handler"), _):
+            return lasted(value)
+        case (("partitions" | "lag" | "rate"), _):
+            return f"{value:,.0f}"
+        case "memory", _:
+            return f"{value / 1e6:,.0f} MB"
+        case _:
+            return str(value)
+
+
+def plain(supervisor: Mapping[str, Any]) -> str:
+    """For a pipe: columns, and nothing that only a terminal understands."""
+    rows: Sequence[tuple[str, ...]] = [HEADINGS, *map(cells, supervisor["processes"])]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(
+            cell.ljust(width) if heading in WORDS else cell.rjust(width)
+            for heading, cell, width in zip(HEADINGS, row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    )
+    return "\n".join([title(supervisor), *lines])
+
+
+def drawn(supervisor: Mapping[str, Any]) -> Table:
+    """For a terminal."""
+    table = Table(title=title(supervisor), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in HEADINGS:
+        table.add_column(heading, justify="left" if heading in WORDS else "right", no_wrap=True)
+    for process in supervisor["processes"]:
+        table.add_row(*cells(process), style=COLOURS.get(process["state"]))
+    return table
+
+
+def lasted(seconds: float) -> str:
+    """A duration in its two largest units: "6d 02h", "2h 05m", "3m 07s"; below a minute "7.3s"."""
+    if seconds < 59.95:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(max(60, int(seconds)), 60)
+    if minutes < 60:
+        return f"{minutes}m {rest:02}s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours}h {minutes:02}m"
+    days, hours = divmod(hours, 24)
+    return f"{days}d {hours:02}h"
