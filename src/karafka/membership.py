@@ -31,6 +31,9 @@ JOIN_TIMEOUT = 30.0
 # How long leaving the group may take: it may wait for a broker that is away.
 CLOSE_TIMEOUT = 5.0
 
+# How much longer each time partitions without an owner are borne.
+AGAIN = 4
+
 NEVER = float("inf")
 
 
@@ -64,8 +67,8 @@ class Membership:
         # Whether anything came from the cluster since that was asked last; how often in a row nothing did.
         self._heard = False
         self._unheard = 0
-        # Since when there are partitions that nobody in the group has.
-        self._unowned_since = NEVER
+        # Since when there are partitions that nobody in the group has; how long that is borne.
+        self._unowned_since, self._unowned_for = NEVER, patience
         # When another client is to be made, because this one is of no more use.
         self._renew_at = NEVER
 
@@ -159,11 +162,13 @@ class Membership:
             self._unowned_since = NEVER
             if places is not None:
                 self._topics.trust(doubt)
+                self._unowned_for = self._patience
             return
         now = self._clock.monotonic()
         self._unowned_since = min(self._unowned_since, now)
-        if now - self._unowned_since > self._patience and self._client is not None:
-            self._unowned_since = NEVER
+        if now - self._unowned_since > self._unowned_for and self._client is not None:
+            # Where joining again does not help, it is not done again and again.
+            self._unowned_since, self._unowned_for = NEVER, self._unowned_for * AGAIN
             said = "a member that kept its name left them to nobody; this one leaves and joins again, to share them out"
             self._events.tell(Unowned(group=self._group, places=tuple(sorted(places)), error=said))
             self._topics.rejoin(self._client, self._rebalance)

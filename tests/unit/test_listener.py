@@ -848,6 +848,10 @@ class TestUnowned:
         assert [one.places for one in house.heard(told.Unowned)] == [(("orders", 2), ("orders", 3))]
         self.look(house, 2, 3)
         assert house.broker.rejoined == 1
+        self.look(house, 2, 3, after=39.0)
+        assert house.broker.rejoined == 1, "it did not help: less and less often"
+        self.look(house, 2, 3)
+        assert house.broker.rejoined == 2
 
     @pytest.mark.parametrize("shared", [True, False])
     def test_what_is_on_its_way_is_waited_for(self, build: Build, *, shared: bool) -> None:
