@@ -201,9 +201,10 @@ class Lanes(Partition):
         fresh: dict[Strand, None] = {}
         head: Strand | None = None
         while self.buffer.count:
-            records, size = self.buffer.take(self.buffer.count)
+            records, _ = self.buffer.take(self.buffer.count)
             self._waiting += len(records)
-            self._size_waiting += size
+            # Exactly: they leave one by one, and what was only estimated would add up.
+            self._size_waiting += sum(map(len, records))
             for record in records:
                 lane = name(record)
                 strand = strands.get(lane)
