@@ -144,7 +144,7 @@ def test_at_any_moment_of_its_start(scene: Scene, moment: float) -> None:
 def test_while_partitions_change_hands(kafka: Running, tmp_path: Path, leaver: str) -> None:
     """One member works on a partition that it should give up, the other waits for it: either may be stopped."""
     scene = Scene(kafka.bootstrap, tmp_path, partitions=2)
-    source = scene.app(*GATED, drain_timeout=60.0)
+    source = scene.app(*GATED, kafka=EAGER, drain_timeout=60.0)
     scene.send(0, 1)
     with ExitStack() as stack:
         first = stack.enter_context(serve(tmp_path, source))
