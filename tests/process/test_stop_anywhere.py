@@ -170,6 +170,33 @@ def test_while_partitions_change_hands(kafka: Running, tmp_path: Path, leaver: s
     assert scene.committed[0] == 2
 
 
+def test_while_its_next_assignment_is_on_its_way(kafka: Running, tmp_path: Path) -> None:
+    """What the group gave it since it last polled, nobody needs any more: it is given back without a question."""
+    scene = Scene(kafka.bootstrap, tmp_path, partitions=2)
+    lingers = """
+
+from karafka.listener import Listener
+
+close = Listener.close
+Listener.close = lambda self: [time.sleep(2), close(self)][-1]
+"""
+    source = scene.app(*GATED, kafka=EAGER, drain_timeout=60.0) + lingers
+    scene.send(0, 1)
+    with serve(tmp_path, source) as first:
+        first.says("begun 0")
+        with serve(tmp_path, source) as second:
+            until(lambda: state(scene) == "PREPARING_REBALANCING")
+            first.signal(SIGTERM)
+            first.event("server_stopping")
+            (tmp_path / "open").touch()
+            assert first.ended() == 0, str(first.heard)
+            second.says("done 1")
+            stopped(second, within=6)
+
+    assert not first.happened("client_troubled"), str(first.heard)
+    assert scene.committed[0] == 2
+
+
 @pytest.mark.parametrize("way", ["time-out", "second signal"])
 def test_while_a_partition_that_goes_is_waited_for(kafka: Running, tmp_path: Path, way: str) -> None:
     """The bound of the stop holds inside a revocation that would wait longer, and what ran on is named."""
