@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
@@ -84,6 +85,20 @@ class Run:
             alive.read()
 
 
+def create(admin: AdminClient, topic: NewTopic, *, again: bool = False) -> None:
+    """Create `topic`; `again` if the client dropped the broker it had asked, as it does when it learns its name."""
+    try:
+        admin.create_topics([topic])[topic.topic].result(30)
+    except KafkaException as error:
+        match error.args[0].code():
+            case KafkaError.TOPIC_ALREADY_EXISTS if again:
+                pass
+            case KafkaError._DESTROY_BROKER:
+                create(admin, topic, again=True)
+            case _:
+                raise
+
+
 def new_topic(
     bootstrap: str, partitions: int = 1, config: Mapping[str, str] | None = None, name: str | None = None
 ) -> str:
@@ -92,7 +107,7 @@ def new_topic(
     """
     name = name or f"topic-{uuid4().hex[:12]}"
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-    admin.create_topics([NewTopic(name, partitions, config=dict(config or {}))])[name].result(30)
+    create(admin, NewTopic(name, partitions, config=dict(config or {})))
     until(lambda: len(admin.list_topics(name, timeout=10).topics[name].partitions) == partitions)
     return name
 

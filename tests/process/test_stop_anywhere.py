@@ -144,7 +144,7 @@ def test_at_any_moment_of_its_start(scene: Scene, moment: float) -> None:
 def test_while_partitions_change_hands(kafka: Running, tmp_path: Path, leaver: str) -> None:
     """One member works on a partition that it should give up, the other waits for it: either may be stopped."""
     scene = Scene(kafka.bootstrap, tmp_path, partitions=2)
-    source = scene.app(*GATED, drain_timeout=60.0)
+    source = scene.app(*GATED, kafka=EAGER, drain_timeout=60.0)
     scene.send(0, 1)
     with ExitStack() as stack:
         first = stack.enter_context(serve(tmp_path, source))
@@ -167,6 +167,33 @@ def test_while_partitions_change_hands(kafka: Running, tmp_path: Path, leaver: s
             said = first.heard.said
 
     assert [line for line in said if line.startswith("done")] == ["done 0", "done 1"]
+    assert scene.committed[0] == 2
+
+
+def test_while_its_next_assignment_is_on_its_way(kafka: Running, tmp_path: Path) -> None:
+    """What the group gave it since it last polled, nobody needs any more: it is given back without a question."""
+    scene = Scene(kafka.bootstrap, tmp_path, partitions=2)
+    lingers = """
+
+from karafka.listener import Listener
+
+close = Listener.close
+Listener.close = lambda self: [time.sleep(2), close(self)][-1]
+"""
+    source = scene.app(*GATED, kafka=EAGER, drain_timeout=60.0) + lingers
+    scene.send(0, 1)
+    with serve(tmp_path, source) as first:
+        first.says("begun 0")
+        with serve(tmp_path, source) as second:
+            until(lambda: state(scene) == "PREPARING_REBALANCING")
+            first.signal(SIGTERM)
+            first.event("server_stopping")
+            (tmp_path / "open").touch()
+            assert first.ended() == 0, str(first.heard)
+            second.says("done 1")
+            stopped(second, within=6)
+
+    assert not first.happened("client_troubled"), str(first.heard)
     assert scene.committed[0] == 2
 
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -151,8 +151,11 @@ class Kafka:
             os.close(lock)
 
     def freeze(self) -> None:
-        """Stop Kafka in its tracks (SIGSTOP): connections stay open, nothing answers."""
-        self._java().send_signal(signal.SIGSTOP)
+        """Stop Kafka in its tracks (SIGSTOP): connections stay open, nothing answers. Returns once it stands still."""
+        java = self._java()
+        java.send_signal(signal.SIGSTOP)
+        with suppress(ChildProcessError):  # it has ended, and is told of elsewhere
+            os.waitpid(java.pid, os.WUNTRACED)
 
     def thaw(self) -> None:
         """Let a frozen Kafka go on."""
