@@ -1,21 +1,21 @@
 """Notices what is late while it still is: a listener's turn, the event loop, the process as a whole.
 
-A thread of its own looks four times a second. What holds the GIL holds it too: for that the interpreter's own
-`faulthandler` writes the stacks from C, and they are told when the thread gets to look again.
+A thread of its own looks four times a second. What holds the GIL holds it too: it is told when the thread gets to look
+again, with the stacks of that moment. Whoever held the GIL has handed it over, and has hardly gone on.
+
+(The interpreter's `faulthandler` could look meanwhile, from C; but where it looks at threads that run, as they do when
+a process wakes that was suspended or starved, the process dies of a segmentation fault.)
 """
 
 from __future__ import annotations
 
-import faulthandler
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Event, Thread
 from time import monotonic
-from typing import IO
 
 from karafka.events import Events, Late
+from karafka.stacks import all_stacks
 
 LOOK = 0.25
 # Seconds that each may be late before it is told.
@@ -36,10 +36,8 @@ class Watched:
 class Watchdog:
     """See the module. `watch` before `start`; `start` and `stop` are the server's."""
 
-    def __init__(self, events: Events, *, alone: bool) -> None:
-        """`alone`: the process is the server's own, and so its `faulthandler`."""
+    def __init__(self, events: Events) -> None:
         self._events = events
-        self._alone = alone
         self._watched: list[Watched] = []
         self._stopped = Event()
         self._thread = Thread(target=self._run, name="karafka-watchdog", daemon=True)
@@ -56,18 +54,7 @@ class Watchdog:
             self._thread.join(1.0)
 
     def _run(self) -> None:
-        with _memory() as dump:
-            try:
-                self._look_on(dump)
-            finally:
-                if self._alone:
-                    faulthandler.cancel_dump_traceback_later()
-
-    def _look_on(self, dump: IO[str]) -> None:
         while True:
-            if self._alone:
-                # Written exactly where it will be told: what stays in the file would be blamed the next time.
-                faulthandler.dump_traceback_later(LOOK + PROCESS, file=dump)
             began = monotonic()
             if self._stopped.wait(LOOK):
                 return
@@ -78,26 +65,10 @@ class Watchdog:
             # All of this round counts: whoever takes the interpreter while something else is told holds it up, too.
             by = monotonic() - began - LOOK
             if by >= PROCESS:
-                self._events.tell(Late(what="the process", by=by, stacks=_taken(dump)))
+                self._events.tell(Late(what="the process", by=by, stacks=all_stacks()))
 
     def _look_at(self, one: Watched, now: float) -> None:
         beat = one.pulse()
         if now - beat >= one.bound and beat != one.told:
             one.told = beat  # once, however long it lasts
             self._events.tell(Late(what=one.what, by=now - beat, stacks=one.stacks()))
-
-
-def _memory() -> IO[str]:
-    """A file that needs no disk: a container's may be read-only."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("karafka-watchdog"), "w+", errors="replace")
-    return tempfile.TemporaryFile("w+", errors="replace")
-
-
-def _taken(dump: IO[str]) -> str:
-    """What was written to `dump` since the last time."""
-    dump.seek(0)
-    text = dump.read()
-    dump.seek(0)
-    dump.truncate()
-    return text
