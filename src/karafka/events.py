@@ -75,7 +75,7 @@ class StacksShown(Event):
 class Late(Event):
     """`what` (the listener of a group, the event loop, the process) did not get on for `by` seconds so far.
 
-    `stacks` show what it does, or who holds it up; for the whole process only where the server has it to itself.
+    `stacks` show what it does, or who holds it up; for the whole process those of all threads, right after it went on.
     `at_work` is whose code the event loop is at, and for which message (`VideosController at videos/0/42`), where that
     is known.
     """

@@ -227,7 +227,7 @@ class Server:
 
     def _start(self) -> None:
         self._context = copy_context()
-        self._watchdog = Watchdog(self.app.events, alone=self._alone)
+        self._watchdog = Watchdog(self.app.events)
         memory = self.app.config.memory // len(self._subscriptions)
         for subscription in self._subscriptions:
             self._listeners.append(self._listener(subscription, memory))

@@ -1,20 +1,21 @@
 """Notices what is late while it still is: a listener's turn, the event loop, the process as a whole.
 
-A thread of its own looks four times a second. What holds the GIL holds it too: for that the interpreter's own
-`faulthandler` writes the stacks from C, and they are told when the thread gets to look again.
+A thread of its own looks four times a second. What holds the GIL holds it too: it is told when the thread gets to look
+again, with the stacks of that moment. Whoever held the GIL has handed it over, and has hardly gone on.
+
+(The interpreter's `faulthandler` could look meanwhile, from C; but where it looks at threads that run, as they do when
+a process wakes that was suspended or starved, the process dies of a segmentation fault.)
 """
 
 from __future__ import annotations
 
-import faulthandler
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event, Thread
 from time import monotonic
-from typing import IO
 
 from karafka.events import CaughtUp, Events, Late
-from karafka.stacks import scratch, taken
+from karafka.stacks import all_stacks
 
 LOOK = 0.25
 # Seconds that each may be late before it is told.
@@ -41,10 +42,8 @@ class Watched:
 class Watchdog:
     """See the module. `watch` before `start`; `start` and `stop` are the server's."""
 
-    def __init__(self, events: Events, *, alone: bool) -> None:
-        """`alone`: the process is the server's own, and so its `faulthandler`."""
+    def __init__(self, events: Events) -> None:
         self._events = events
-        self._alone = alone
         self._watched: list[Watched] = []
         self._stopped = Event()
         self._thread = Thread(target=self._run, name="karafka-watchdog", daemon=True)
@@ -69,18 +68,7 @@ class Watchdog:
             self._thread.join(1.0)
 
     def _run(self) -> None:
-        with scratch() as dump:
-            try:
-                self._look_on(dump)
-            finally:
-                if self._alone:
-                    faulthandler.cancel_dump_traceback_later()
-
-    def _look_on(self, dump: IO[str]) -> None:
         while True:
-            if self._alone:
-                # Written exactly where it will be told: what stays in the file would be blamed the next time.
-                faulthandler.dump_traceback_later(LOOK + PROCESS, file=dump)
             began = monotonic()
             if self._stopped.wait(LOOK):
                 return
@@ -93,7 +81,7 @@ class Watchdog:
             if by >= PROCESS:
                 # Whoever held the interpreter has hardly gone on: this thread waited for it.
                 at_work = next(filter(None, (one.at_work() for one in self._watched)), "")
-                self._events.tell(Late(what="the process", by=by, stacks=taken(dump), at_work=at_work))
+                self._events.tell(Late(what="the process", by=by, stacks=all_stacks(), at_work=at_work))
 
     def _look_at(self, one: Watched, now: float) -> None:
         beat = one.pulse()

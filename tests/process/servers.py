@@ -86,7 +86,7 @@ class Server:
             while not true():
                 over = not any(reader.is_alive() for reader in self._readers)
                 if over and not true():
-                    raise EOFError(f"the server ended before {wish}\n{self.heard}")
+                    raise EOFError(f"the server ended with status {self.process.wait()} before {wish}\n{self.heard}")
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"not within {timeout:g} s: {wish}\n{self.heard}")
                 self.heard.changed.wait(0.05)

@@ -237,5 +237,10 @@ def test_only_workers_catch_everything() -> None:
     assert set(found) <= {"jobs", "listener", "confluent", "lifespan"}, found
 
 
+def test_nobody_looks_at_running_threads_from_outside() -> None:
+    """`faulthandler` on a timer reads the frames of threads that run meanwhile: the process may die of it."""
+    assert [name for name, path in modules() if "dump_traceback_later(" in path.read_text("utf-8")] == []
+
+
 def _raises_again(handler: ast.ExceptHandler) -> bool:
     return any(isinstance(node, ast.Raise) for node in ast.walk(handler))

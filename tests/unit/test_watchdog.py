@@ -15,7 +15,7 @@ class Kennel:
         events = Events()
         self.told: list[Event] = []
         events.on(Event, self.told.append)
-        self._dog = Watchdog(events, alone=False)
+        self._dog = Watchdog(events)
         self.beat, self.at_work = NEVER, "Orders at orders/0/1"
         answer = None if back is None else lambda: back
         self._one = Watched("the loop", 0.5, lambda: self.beat, lambda: "stacks", lambda: self.at_work, answer)
