@@ -144,6 +144,7 @@ class Listener:
         #: When the last turn began (`monotonic`), infinity while it waits for the broker, which is told elsewhere.
         self.pulse = float("inf")
         self._stop_by = float("inf")
+        self._abandoned = False
         #: After the end: what still ran when the time-out passed, in words.
         self.unfinished: tuple[str, ...] = ()
 
@@ -157,6 +158,11 @@ class Listener:
         """Take nothing new, finish what runs until `by` (the clock's), commit, leave. Any thread; does not wait."""
         self._stop_by = by
         self._lifecycle.advance(Phase.STOPPING)
+
+    def abandon(self) -> None:
+        """End within a turn: finish nothing, commit nothing, take leave of nobody. Any thread; does not wait."""
+        self._abandoned = True
+        self.stop(by=0.0)
 
     def quiet(self, hushed: Callable[[], None]) -> None:
         """Take nothing new, finish what runs, keep the partitions; then call `hushed` on this thread. Any thread."""
@@ -187,7 +193,8 @@ class Listener:
             self.open()
             while not self._lifecycle.stopping:
                 self.step()
-            self.close()
+            if not self._abandoned:
+                self.close()
         except BaseException as error:  # noqa: BLE001 - a thread that dies unseen looks like a healthy server
             text = "".join(traceback.format_exception(error))
             self._events.tell(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import logging
 import os
@@ -246,6 +247,7 @@ class Server:
         self._guard(self._watchdog)
         if not self._lifecycle.advance(Phase.RUNNING):
             self._hush("asked to before it began")
+        atexit.register(self._forgotten)
         groups = {one.group: tuple(route.topic.shown for route in one.routes) for one in self._subscriptions}
         self.app.events.tell(ServerStarted(client_id=self.app.config.client_id, groups=groups))
 
@@ -318,9 +320,26 @@ class Server:
         # What was asked for while a stop was under way counts too.
         status = TIMED_OUT if self.overran else status or self._asked
         self._status = status
+        atexit.unregister(self._forgotten)
         self.app.events.tell(ServerStopped(status=status, unfinished=unfinished))
         self._lifecycle.advance(Phase.STOPPED)
         return status
+
+    def _forgotten(self) -> None:
+        """Nobody has stopped it, and the interpreter ends: its threads go first, or may crash it on its way out.
+
+        Nothing is waited for, as if the process had been killed: what was in hand comes again.
+        """
+        for listener in self._listeners:
+            listener.abandon()
+        for listener in self._listeners:
+            listener.join(HURRY)  # before the others, whose ends it is not to hear of
+        for pool in self._pools:
+            pool.stop()
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        if self._loop is not None:
+            self._loop.stop()
 
     def _inside(self) -> bool:
         """Whether this thread performs, or calls a hook."""

@@ -24,6 +24,9 @@ IDS_INTERVAL = 5.0
 # For how many turns a cluster that does not tell ids is not asked for them: librdkafka's own has none.
 IDLESS = 10
 ANSWER_TIMEOUT = 5.0
+# How long the answer to a question may take that nobody needs any more: of what answers to an interpreter that has
+# ended, processes die.
+LAST_ANSWER = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +76,10 @@ class TopicWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask no more; does not wait for a question under way."""
+        """Ask no more; a question under way is waited for, but not for long."""
         self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(LAST_ANSWER)
 
     def _run(self) -> None:
         topics: Topics | None = None

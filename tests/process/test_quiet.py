@@ -23,7 +23,7 @@ IMPATIENT = {"session.timeout.ms": 2500, "heartbeat.interval.ms": 500, "max.poll
 HOOKS = """\
     @classmethod
     {define} on_shutdown(cls, partition):
-        print("shut down " + str(partition.partition) + "\\n", end="")
+        print("shut down", partition.partition)
 
     @classmethod
     {define} on_revoked(cls, partition):
