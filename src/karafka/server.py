@@ -339,7 +339,7 @@ class Server:
         if self._watchdog is not None:
             self._watchdog.stop()
         if self._loop is not None:
-            self._loop.stop()
+            self._loop.stop(CLEANUP)
 
     def _inside(self) -> bool:
         """Whether this thread performs, or calls a hook."""
