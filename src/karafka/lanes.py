@@ -24,8 +24,9 @@ from karafka.policy import Policy
 
 # Seconds that a message takes: what takes less goes together, what takes more goes apart.
 QUICK, SLOW = 25e-6, 50e-6
-# A job of several lanes is as long at least, in seconds: the hand-over is to cost little beside it.
-BUNDLE_TIME = 1e-3
+# A job of several lanes is as long at least, in seconds: the hand-over is to cost little beside it. While there is more
+# to do than workers can begin, it may be longer: what it has not taken up is given to others if it stands still.
+BUNDLE_TIME, LONG_BUNDLE_TIME = 1e-3, 20e-3
 # Jobs that wait beside those that are performed, as a share of these: no worker waits for the listener.
 SPARE = 4
 
@@ -80,8 +81,8 @@ class Lanes(Partition):
         self._width = policy.width
         self._most = policy.width + max(1, policy.width // SPARE)
         self._apart = True
-        # How many messages of different lanes make a job that is worth its hand-over.
-        self._bundle = 1
+        # How many messages of different lanes make a job that is worth its hand-over; and how many it may have.
+        self._bundle = self._long_bundle = 1
         # Until when all that is out is waited for, so that what comes can go together.
         self._gather_by = NEVER
         self._tie = count()
@@ -313,9 +314,11 @@ class Lanes(Partition):
         strands, records = [first], [first.records.popleft()]
         if share > 1:
             records += [first.records.popleft() for _ in range(share - 1)]
-        elif self._bundle > 1 and attempt == 1:
-            # Too little for a hand-over of its own: others go with it, a message of each.
-            while len(records) < self._bundle and self._ready and not self._ready[0][1].attempts:
+        elif attempt == 1:
+            # Too little for a hand-over of its own: others go with it, a message of each. As many as leave each worker
+            # two more such jobs to begin, or the last ones would work on alone.
+            bundle = max(self._bundle, min(self._long_bundle, len(self._ready) // (2 * self._width)))
+            while len(records) < bundle and self._ready and not self._ready[0][1].attempts:
                 strands.append(heappop(self._ready)[1])
                 records.append(strands[-1].records.popleft())
         for strand in strands:
@@ -445,7 +448,9 @@ class Lanes(Partition):
     def _measure(self, pace: float) -> None:
         self.pace = pace = pace if self.pace is None else 0.7 * self.pace + 0.3 * pace
         if not self.policy.batch:
-            self._bundle = min(self.policy.max_messages, int(BUNDLE_TIME / pace) if pace else FULL)
+            most = self.policy.max_messages
+            self._bundle = min(most, int(BUNDLE_TIME / pace) if pace else FULL)
+            self._long_bundle = min(most, int(LONG_BUNDLE_TIME / pace) if pace else FULL)
 
     def _settle_together(self, outcome: Outcome) -> Setback | None:
         run = outcome.job.run
