@@ -8,6 +8,7 @@ MINUTES  ?= 5
 FAULTS   ?=
 SEED     ?=
 PROTOCOL ?=
+ORDER    ?=
 
 .PHONY: demo test check unit specs chaos bench clean
 .DEFAULT_GOAL := help
@@ -32,8 +33,8 @@ unit: $(VENV)/.dev ## the tests that need no broker
 specs: $(VENV)/.dev ## whole small apps on real Kafka
 	$(RUN) -m pytest tests/specs -n 3
 
-chaos: $(VENV)/.dev ## faults of all kinds: make chaos MINUTES=60 SEED=7 FAULTS=kill9,freeze PROTOCOL=cooperative
-	$(RUN) -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(PROTOCOL),--protocol $(PROTOCOL))
+chaos: $(VENV)/.dev ## faults of all kinds: make chaos MINUTES=60 SEED=7 FAULTS=kill9,freeze PROTOCOL=cooperative ORDER=key
+	$(RUN) -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) $(if $(ORDER),--order $(ORDER))
 
 bench: $(VENV)/.dev ## the figures
 	$(RUN) -m bench

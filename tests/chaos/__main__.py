@@ -17,6 +17,7 @@ from tests.chaos.broker import Broker
 from tests.chaos.display import shown
 from tests.chaos.faults import FAULTS
 from tests.chaos.members import PROTOCOLS, VARIANTS, Protocol
+from tests.chaos.messages import ORDERS, Order
 from tests.chaos.run import Chaos, Settings
 
 
@@ -37,6 +38,7 @@ def named(_context: click.Context, _option: click.Parameter, text: str) -> tuple
 )
 @click.option("--protocol", type=click.Choice(list(PROTOCOLS)), default="eager", show_default=True)
 @click.option("--variant", "variants", multiple=True, type=click.Choice(VARIANTS), help="Only these controllers.")
+@click.option("--order", default="partition", show_default=True, type=click.Choice(ORDERS), help="What is in order.")
 @click.option("--rate", default=200, show_default=True, type=click.IntRange(4), help="Messages a second.")
 def chaos(
     minutes: float | None,
@@ -45,6 +47,7 @@ def chaos(
     faults: tuple[str, ...],
     protocol: str,
     variants: tuple[str, ...],
+    order: str,
     rate: int,
 ) -> None:
     """Strike servers, their broker and their messages while messages flow, and see whether the promises hold.
@@ -58,6 +61,7 @@ def chaos(
         minutes=5.0 if rounds is None and minutes is None else minutes,
         protocol=cast("Protocol", protocol),
         variants=variants,
+        order=cast("Order", order),
         rate=rate,
     )
     click.echo(f"seed {settings.seed}; the same plan again: {settings.command}")

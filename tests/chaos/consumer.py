@@ -157,7 +157,9 @@ app.events.on(told.Overran, overran)
 app.events.on(told.Committed, committed)
 app.events.on(told.CommitFailed, refused)
 controller = CONTROLLERS[ME.variant]
-options: TopicOptions = {}
+options: TopicOptions = {"order": None if ME.order == "none" else ME.order}
+if ME.order != "partition":
+    options["concurrency"] = 64 if ME.variant == "async" else 16
 if ME.grave:
     options["dead_letter"] = DeadLetter(ME.grave)
 if issubclass(controller, BatchController):

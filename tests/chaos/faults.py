@@ -109,13 +109,14 @@ def members(scene: Scene, chance: Random) -> Steps:
 def foreign(scene: Scene, chance: Random) -> Steps:
     """A bare client in the same group takes its share, then leaves in order, or is killed."""
     stranger = scene.stranger()
+    presence = scene.strike("foreign", "nothing", stranger.life)
     yield Until(lambda: scene.works(stranger), f"work of the stranger, life {stranger.life}", 90.0)
     yield chance.uniform(1.0, 5.0)
     if chance.random() < 0.5:
         scene.kill(stranger, "foreign")
     else:
-        scene.strike("foreign", "nothing").over = scene.now()
         yield from stopped(scene, stranger, "foreign")
+    presence.over = scene.now()
 
 
 # What makes a topic refuse all: a message of nearly no bytes, or more copies than there are brokers.

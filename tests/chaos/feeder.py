@@ -60,7 +60,8 @@ class Feeder:
                 partition, sequence = number % PARTITIONS, number // PARTITIONS
                 fate, payload = self._fates.of(partition, sequence), self._fates.payload(partition, sequence)
                 self.kinds.update({"poison": fate.poison, "slow": fate.takes > 0, "failures": fate.fails > 0})
-                handle = self._producer.produce_async(self._topic, payload, partition=partition)
+                key = self._fates.key(partition, sequence)
+                handle = self._producer.produce_async(self._topic, payload, key=key, partition=partition)
                 self._handles[partition].append(handle)
             self.sent = max(self.sent, due)
             for partition, handles in self._handles.items():

@@ -216,6 +216,13 @@ class Told:
             None,
         )
 
+    def forgetful(self, since: float, until: float) -> Strike | None:
+        """A member that knows nothing of what is finished above its offset, there within that time."""
+        if self.fates.order == "partition":
+            return None
+        strangers = (one for one in self.strikes if one.fault == "foreign" and one.reach == "nothing")
+        return next((one for one in strangers if one.begun <= until and since <= one.over), None)
+
     def end_of(self, life: int) -> Strike | None:
         """What ended that life otherwise than in order."""
         return next((one for one in self.strikes if one.reach == "life" and one.life == life), None)
@@ -230,10 +237,11 @@ class Key(NamedTuple):
 
 @dataclass(slots=True)
 class Term:
-    """What is known of one. `last`: the sequence before the one that is due in it."""
+    """What is known of one. `start`: the sequence it begins with; `last`: by lane, the rank performed last."""
 
     begun: float
-    last: int
+    start: int
+    last: dict[int, int] = field(default_factory=dict)
     over: Entry | None = None
     #: When it was to be given up, and something ran on.
     overran: float = float("inf")
@@ -259,8 +267,11 @@ class Account:
         # What the broker confirmed: offsets, rising, and the sequence of each.
         self._rising, self._sequences = array("q"), array("q")
         self._known = 0
-        # All below is performed for the first time, poison, never confirmed, or passed over.
-        self._due = 0
+        # The sequences of each lane, and the rank of each sequence in its lane.
+        self._lanes: dict[int, array[int]] = {}
+        self._ranks = array("q")
+        # By lane, the rank below which all is performed for the first time, poison, never confirmed, or passed over.
+        self._due: dict[int, int] = {}
         self.passed: set[int] = set()
         self._firsts = 0
         # When poison was buried first, and last; and what may have happened only after it was: (when, finding, words).
@@ -288,6 +299,9 @@ class Account:
                 self._verdict.sent += 1
             else:
                 self._verdict.unconfirmed += 1
+            members = self._lanes.setdefault(self._lane(self._known), array("q"))
+            self._ranks.append(len(members))
+            members.append(self._known)
             self._known += 1
         end = self._rising[-1] + 1 if self._rising else 0
         while self.waiting and (all_is_sent or _reaches(self.waiting[0]) <= end):
@@ -302,9 +316,9 @@ class Account:
         for before, again in self._repeats:
             self._put_down(before, again, at_last=True)
         self._repeats = []
-        for sequence in range(self._due, len(self._offsets)):
-            if self._promised(sequence) and not self._poison(sequence):
-                self.passed.add(sequence)
+        for lane, members in self._lanes.items():
+            due = members[self._due.get(lane, 0) :]
+            self.passed.update(one for one in due if self._promised(one) and not self._poison(one))
         for sequence in sorted(self.passed):
             self._find("lost", f": sequence {sequence}, at offset {self._offsets[sequence]}, was never performed")
         for sequence in range(len(self._offsets)):
@@ -317,8 +331,11 @@ class Account:
     def _poison(self, sequence: int) -> bool:
         return self._told.fates.of(self._partition, sequence).poison
 
+    def _lane(self, sequence: int) -> int:
+        return self._told.fates.lane(self._partition, sequence)
+
     def _promised(self, sequence: int) -> bool:
-        return sequence < len(self._offsets) and self._offsets[sequence] >= 0
+        return sequence < self._known and self._offsets[sequence] >= 0
 
     def _sequence(self, offset: int) -> int:
         """The sequence of the first message at `offset` or behind it."""
@@ -341,7 +358,7 @@ class Account:
                 self._find("unordered", f", life {entry.life}: {entry.kind} without an assignment")
 
     def _assign(self, entry: Entry) -> None:
-        self._terms[Key(entry.life, entry.term)] = Term(entry.at, self._sequence(entry.offset) - 1)
+        self._terms[Key(entry.life, entry.term)] = Term(entry.at, self._sequence(entry.offset))
         if entry.offset < self._committed:
             words = f"began at {entry.offset}, {self._committed} was committed"
             self._find("regressed", f", life {entry.life}, term {entry.term}: {words}")
@@ -368,31 +385,35 @@ class Account:
         sequence = entry.sequence
         self._verdict.performed += 1
         if not self._promised(sequence) or self._offsets[sequence] != entry.offset:
-            if not 0 <= sequence < len(self._offsets) or self._promised(sequence):
+            if not 0 <= sequence < self._known or self._promised(sequence):
                 self._find("lost", f": offset {entry.offset} was performed as sequence {sequence}")
             return
         self._follow(entry)
-        if sequence >= self._due:
+        lane, rank = self._lane(sequence), self._ranks[sequence]
+        first = True
+        if rank >= self._due.get(lane, 0):
             self._pass_over(entry)
-            self._due = sequence + 1
-            self._firsts += 1
+            self._due[lane] = rank + 1
         elif sequence in self.passed:
             self.passed.remove(sequence)
-            self._firsts += 1
+        else:
+            first = False
+        self._firsts += first
         if sequence >= self._covered:
             self._done.add(sequence)
         before = self._latest.pop(sequence, None)
-        if before is not None and (before.life, before.term) != (entry.life, entry.term):
+        if before is not None and not _same_term(before, entry):
             self._repeats.append((before, entry))
-        elif before is None and sequence < self._due - KEPT:
+        elif before is None and not first:
             self._find("unexplained", f": sequence {sequence} was performed again, {KEPT} messages later")
         self._latest[sequence] = entry
         if len(self._latest) > KEPT:
             del self._latest[next(iter(self._latest))]
 
     def _pass_over(self, entry: Entry) -> None:
-        """First performances follow each other, whoever's they are; over poison only once it is buried."""
-        for one in range(self._due, entry.sequence):
+        """First performances of a lane follow each other, whoever's they are; over poison only once it is buried."""
+        lane = self._lane(entry.sequence)
+        for one in self._lanes[lane][self._due.get(lane, 0) : self._ranks[entry.sequence]]:
             if not self._promised(one):
                 continue
             if self._poison(one):
@@ -402,18 +423,30 @@ class Account:
                 self._find("unordered", f", life {entry.life}: sequence {entry.sequence} was performed before {one}")
 
     def _follow(self, entry: Entry) -> None:
-        """Within a term each performance follows the one before, and the first one its start."""
+        """Within a term each performance follows the one before of its lane, and the first one its start.
+
+        Where lanes go side by side, what was performed before the term began may be known to be finished already.
+        """
         term = self._terms.get(Key(entry.life, entry.term))
         if term is None:
             self._find("unordered", f", life {entry.life}: sequence {entry.sequence} came without an assignment")
             return
-        between = range(term.last + 1, entry.sequence)
-        if entry.sequence <= term.last or any(self._promised(one) and not self._poison(one) for one in between):
-            self._find(
-                "unordered",
-                f", life {entry.life}, term {entry.term}: sequence {entry.sequence} came after {term.last}",
-            )
-        term.last = entry.sequence
+        lane, rank = self._lane(entry.sequence), self._ranks[entry.sequence]
+        members, begin = self._lanes[lane], 0
+        last = term.last.get(lane)
+        if last is None:
+            begin = bisect_left(members, term.start)
+            last = begin - 1
+        skipped = [one for one in members[last + 1 : rank] if self._promised(one) and not self._poison(one)]
+        if rank <= last or not all(self._done_before(one, entry) for one in skipped):
+            after = f"after {members[last]}" if last >= begin else f"first, from {term.start}"
+            self._find("unordered", f", life {entry.life}, term {entry.term}: sequence {entry.sequence} came {after}")
+        term.last[lane] = rank
+
+    def _done_before(self, sequence: int, entry: Entry) -> bool:
+        """Whether it was performed before the term of `entry`, and can be known to be by its commit."""
+        before = self._latest.get(sequence)
+        return self._told.fates.order != "partition" and before is not None and not _same_term(before, entry)
 
     # ── burials ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -451,6 +484,9 @@ class Account:
             if one.reach != "nothing" and one.begun <= again.at and since <= one.over + late:
                 self._verdict.reburied[one.fault] += 1
                 return
+        if (stranger := self._told.forgetful(before, again.at)) is not None:
+            self._verdict.reburied[stranger.fault] += 1
+            return
         self._find("unexplained", f": offset {again.offset} was buried again after {again.at - before:.2f} s")
 
     # ── what is done again ───────────────────────────────────────────────────────────────────────────────────
@@ -464,6 +500,9 @@ class Account:
         term, life = self._terms.get(Key(older.life, older.term)), self._told.life(older.life)
         if term is None:
             return True  # without an assignment: found already
+        if (stranger := self._told.forgetful(older.at, younger.at)) is not None:
+            self._verdict.repeats[stranger.fault] += 1
+            return True
         if term.over is None and life is None and not at_last:
             return False
         cause, ended, how = self._end(older, term, life)
@@ -529,6 +568,10 @@ class Account:
                 self._find(
                     "premature", f", life {entry.life}: committed {entry.offset}, but sequence {one} was not finished"
                 )
+
+
+def _same_term(one: Entry, other: Entry) -> bool:
+    return (one.life, one.term) == (other.life, other.term)
 
 
 def _reaches(entry: Entry) -> int:

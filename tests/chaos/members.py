@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
+from tests.chaos.messages import Order
 from tests.process.servers import Server, karafka
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,7 @@ class Consumer:
     life: int
     kafka: Mapping[str, str | int] = field(default_factory=dict)
     variant: str = "fast"
+    order: Order = "partition"
     grave: str = ""
     commit_interval: float = 1.0
     drain_timeout: float = 10.0

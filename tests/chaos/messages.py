@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Literal, TypeAlias, get_args
 
 # Half of the poison cannot even be parsed.
 GARBAGE = b'{"sequence":'
+
+# What is in order: all of a partition; what has the same key; nothing.
+Order: TypeAlias = Literal["partition", "key", "none"]
+ORDERS = get_args(Order)
+# Of a partition. The first ones come more often: of 40, the first in one of six messages.
+KEYS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +31,13 @@ class Numbered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fates:
-    """Which messages are what: shares of all, from 0 to 1; who is slow takes `long` seconds."""
+    """Which messages are what: shares of all, from 0 to 1; who is slow takes `long` seconds, the others up to
+    `usual`. What is in order goes by `order`.
+    """
 
     seed: int = 0
+    order: Order = "partition"
+    usual: float = 0.0
     poison: float = 0.0
     failing: float = 0.0
     slow: float = 0.0
@@ -34,7 +45,7 @@ class Fates:
 
     def of(self, partition: int, sequence: int) -> Numbered:
         """The same for the same seed, partition and sequence, always."""
-        digest = blake2b(f"{self.seed}/{partition}/{sequence}".encode(), digest_size=8).digest()
+        digest = self._digest(partition, sequence)
         at = int.from_bytes(digest) / 2**64
         if at < self.poison:
             return Numbered(sequence, poison=True)
@@ -42,9 +53,27 @@ class Fates:
             return Numbered(sequence, takes=self.long)
         if at < self.poison + self.slow + self.failing:
             return Numbered(sequence, fails=1 + digest[-1] % 2)
-        return Numbered(sequence)
+        return Numbered(sequence, takes=self.usual * digest[-2] / 255)
 
     def payload(self, partition: int, sequence: int) -> Numbered | bytes:
         """What is sent for it."""
         fate = self.of(partition, sequence)
         return GARBAGE if fate.poison and sequence % 2 else fate
+
+    def lane(self, partition: int, sequence: int) -> int:
+        """Messages of the same lane are in order."""
+        match self.order:
+            case "partition":
+                return 0
+            case "none":
+                return sequence
+            case "key":
+                at = int.from_bytes(self._digest(partition, sequence)[2:6]) / 2**32
+                return int(KEYS * at * at)
+
+    def key(self, partition: int, sequence: int) -> bytes | None:
+        """By which it is sent."""
+        return b"key-%d" % self.lane(partition, sequence) if self.order == "key" else None
+
+    def _digest(self, partition: int, sequence: int) -> bytes:
+        return blake2b(f"{self.seed}/{partition}/{sequence}".encode(), digest_size=8).digest()

@@ -21,7 +21,7 @@ from tests.chaos.faults import FAULTS, Fault, Steps, stopped
 from tests.chaos.feeder import PARTITIONS, Feeder, Graveyard
 from tests.chaos.ledger import Bounds, Ledger, Verdict
 from tests.chaos.members import Protocol
-from tests.chaos.messages import Fates
+from tests.chaos.messages import Fates, Order
 from tests.chaos.scene import COMMIT_INTERVAL, DRAIN, SESSION, Scene, Until
 from tests.process.servers import committed, ends
 
@@ -49,6 +49,7 @@ class Settings:
     minutes: float | None = None
     protocol: Protocol = "eager"
     variants: tuple[str, ...] = ()
+    order: Order = "partition"
     rate: int = 200
 
     @property
@@ -57,6 +58,7 @@ class Settings:
         told = {
             "seed": self.seed,
             "protocol": self.protocol,
+            "order": self.order if self.order != "partition" else None,
             "faults": ",".join(self.faults) if set(self.faults) != set(FAULTS) else None,
             "rounds": self.rounds,
             "minutes": self.minutes,
@@ -71,6 +73,9 @@ class Settings:
         slow = {"slow", "overstay"} & set(self.faults)
         return Fates(
             seed=self.seed,
+            order=self.order,
+            # Lanes go side by side only where they have something to do.
+            usual=0.02 if self.order != "partition" else 0.0,
             poison=0.01 if {"poison", "grave"} & set(self.faults) else 0.0,
             failing=0.1 if "failures" in self.faults else 0.0,
             slow=PARTITIONS / self.rate / SLOW_EACH if slow else 0.001,
@@ -189,6 +194,7 @@ class Chaos:
             folder=self.folder,
             protocol=settings.protocol,
             variants=settings.variants,
+            order=settings.order,
             chance=Random(f"{settings.seed}/members"),
         ) as self.scene:
             bounds = Bounds(commit_interval=COMMIT_INTERVAL, drain_timeout=DRAIN)

@@ -16,6 +16,7 @@ from tests.chaos.broker import Broker
 from tests.chaos.journal import Entry, Tail
 from tests.chaos.ledger import Life, Reach, Strike
 from tests.chaos.members import NOT_OURS, OURS, PROTOCOLS, VARIANTS, Consumer, Member, Protocol, started
+from tests.chaos.messages import Order
 
 # Milliseconds: a member is missed, or has polled too seldom, after so long.
 SESSION = 6_000
@@ -61,6 +62,7 @@ class Scene:
         folder: Path,
         protocol: Protocol,
         variants: tuple[str, ...],
+        order: Order,
         chance: Random,
     ) -> None:
         self.broker = broker
@@ -74,6 +76,7 @@ class Scene:
         self.unclean: list[str] = []
         self._protocol: Protocol = protocol
         self._variants = variants or VARIANTS
+        self._order: Order = order
         self._chance = chance
         self._born = 0
         self._working: set[int] = set()
@@ -127,6 +130,7 @@ class Scene:
             life=self._born - 1,
             kafka=kafka,
             variant=variant,
+            order=self._order,
             grave=self.grave,
             commit_interval=COMMIT_INTERVAL,
             drain_timeout=DRAIN,

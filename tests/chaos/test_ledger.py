@@ -139,7 +139,78 @@ def test_a_life_that_begins_behind_the_next_message_breaks_the_order() -> None:
 def test_a_term_that_does_not_begin_at_its_start_breaks_the_order() -> None:
     verdict = judged(*ALL, assigned(1, 0, 11.0), performed(1, 2, 12.0), strikes=[Strike("freeze", "all", 2.0, 9.0)])
 
-    assert found(verdict) == {"unordered": ["partition 0, life 1, term 1: sequence 2 came after -1"]}
+    assert found(verdict) == {"unordered": ["partition 0, life 1, term 1: sequence 2 came first, from 0"]}
+
+
+# The first and the third have the same key, the second has another.
+KEYED = next(
+    fates
+    for fates in (Fates(seed=seed, order="key") for seed in range(1_000))
+    if fates.lane(0, 0) == fates.lane(0, 2) != fates.lane(0, 1)
+)
+
+
+def test_lanes_may_overtake_each_other() -> None:
+    verdict = judged(ALL[0], performed(0, 0, 1.0), performed(0, 2, 2.0), performed(0, 1, 3.0), fates=KEYED)
+
+    assert verdict.sound, verdict
+    assert verdict.performed == 3
+
+
+def test_within_a_lane_the_order_is_broken_as_ever() -> None:
+    verdict = judged(ALL[0], performed(0, 2, 1.0), performed(0, 1, 2.0), performed(0, 0, 3.0), fates=KEYED)
+
+    assert found(verdict) == {
+        "unordered": [
+            "partition 0, life 0, term 1: sequence 2 came first, from 0",
+            "partition 0, life 0: sequence 2 was performed before 0",
+            "partition 0, life 0, term 1: sequence 0 came after 2",
+        ]
+    }
+
+
+def test_a_lane_that_is_never_performed_is_lost() -> None:
+    lost = {"lost": ["partition 0: sequence 1, at offset 1, was never performed"]}
+
+    assert found(judged(*ALL[:2], ALL[3], fates=KEYED)) == lost
+    assert found(judged(*ALL[:2], ALL[3], fates=Fates(order="none"))) == lost
+
+
+def test_what_was_done_ahead_by_another_life_need_not_be_done_again() -> None:
+    """Its commit said so; in a partition with one order no commit can."""
+    ahead = (ALL[0], performed(0, 1, 1.0), assigned(1, 0, 11.0), performed(1, 0, 12.0), performed(1, 2, 13.0))
+
+    assert judged(*ahead, fates=Fates(order="none")).sound
+    assert found(judged(*ahead)).keys() == {"unordered"}
+    same = (ALL[0], performed(0, 0, 1.0), assigned(1, 0, 11.0), performed(1, 2, 12.0), performed(1, 1, 13.0))
+    assert judged(*same, fates=KEYED).sound
+
+
+def test_what_was_done_ahead_long_before_a_kill_is_not_done_again() -> None:
+    """The prefix stands at the first message; what is finished above it was due to be kept beside that."""
+    ahead = (
+        ALL[0],
+        performed(0, 1, 1.0),
+        assigned(1, 0, 11.0),
+        performed(1, 0, 12.0),
+        performed(1, 1, 13.0),
+        performed(1, 2, 13.0),
+    )
+
+    assert found(judged(*ahead, fates=Fates(order="none"), strikes=[KILLED])).keys() == {"late"}
+    young = (ALL[0], performed(0, 1, 9.0), *ahead[2:])
+    assert judged(*young, fates=Fates(order="none"), strikes=[KILLED]).repeats == {"kill9": 1}
+
+
+def test_a_stranger_does_again_what_is_finished_above_its_offset() -> None:
+    done = (ALL[0], performed(0, 1, 1.0), other("revoked", 0, 0, 2.0))
+    again = (assigned(1, 0, 3.0), performed(1, 0, 3.5), performed(1, 1, 4.0), performed(1, 2, 4.5))
+    there = [Strike("foreign", "nothing", 2.5, 9.0, life=1)]
+    gone = [Strike("foreign", "nothing", 0.2, 0.9, life=7)]
+
+    assert judged(*done, *again, fates=Fates(order="none"), strikes=there).repeats == {"foreign": 1}
+    for strikes in ([], gone):
+        assert found(judged(*done, *again, fates=Fates(order="none"), strikes=strikes)).keys() == {"unexplained"}
 
 
 def test_a_repeat_within_a_term_breaks_the_order() -> None:

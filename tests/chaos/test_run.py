@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from tests.chaos.__main__ import chaos
 from tests.chaos.broker import Broker
 from tests.chaos.faults import FAULTS
-from tests.chaos.messages import Fates
+from tests.chaos.messages import KEYS, Fates
 from tests.chaos.run import Chaos, Settings, plan
 
 ACTING = {name for name, fault in FAULTS.items() if fault.act is not None}
@@ -38,7 +39,13 @@ def test_only_what_is_asked_for_comes() -> None:
 
 def test_the_command_that_is_told_is_the_run_again() -> None:
     settings = Settings(
-        seed=3, faults=("stop", "slow"), rounds=2, protocol="consumer", variants=("fast", "batch"), rate=9
+        seed=3,
+        faults=("stop", "slow"),
+        rounds=2,
+        protocol="consumer",
+        variants=("fast", "batch"),
+        order="key",
+        rate=9,
     )
     options = settings.command.removeprefix("python -m tests.chaos ").split()
 
@@ -55,6 +62,18 @@ def test_a_message_is_what_its_seed_and_number_make_it() -> None:
     assert sum(one.poison for one in all_) == pytest.approx(400, rel=0.2)
     assert sum(one.fails > 0 for one in all_) == pytest.approx(4_000, rel=0.1)
     assert sum(one.takes > 0 for one in all_) == pytest.approx(80, rel=0.4)
+
+
+def test_lanes_are_few_and_uneven_by_key_and_as_many_as_messages_without_order() -> None:
+    by_key, none, partition = (Fates(seed=5, order=order) for order in ("key", "none", "partition"))
+    lanes = Counter(by_key.lane(1, sequence) for sequence in range(10_000))
+
+    assert len(lanes) == KEYS
+    assert lanes[0] > 4 * lanes[KEYS - 1]
+    assert by_key.key(1, 7) == b"key-%d" % by_key.lane(1, 7)
+    assert len({none.lane(1, sequence) for sequence in range(100)}) == 100
+    assert {partition.lane(1, sequence) for sequence in range(100)} == {0}
+    assert none.key(1, 7) is partition.key(1, 7) is None
 
 
 @pytest.mark.xdist_group("chaos")

@@ -1,0 +1,1 @@
+"""Lanes beside what is possible: see `__main__`."""
