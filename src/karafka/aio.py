@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
 from contextlib import suppress
+from functools import partial
 from threading import Event, Thread
 from time import monotonic
-from typing import Any
 
 from karafka.jobs import Job, Lane, perform_async
 
@@ -78,6 +77,9 @@ class LoopPool:
         self._limit = limit
         self._waiting: deque[Lane] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        # How many tasks serve: a task is in the set for a moment longer.
+        self._serving = 0
+        self._stopped = False
 
     def submit(self, job: Job) -> None:
         lane = job.lane
@@ -86,13 +88,14 @@ class LoopPool:
             self._thread.loop.call_soon_threadsafe(self._enter, lane)
 
     def stop(self) -> None:
-        """Nothing of its own to end: the loop's thread cancels what still runs."""
+        """What still runs is cancelled by the loop's thread; from now on that is meant."""
+        self._stopped = True
 
     def _enter(self, lane: Lane) -> None:
-        if self._limit is not None and len(self._tasks) >= self._limit:
+        if self._limit is not None and self._serving >= self._limit:
             self._waiting.append(lane)
         else:
-            self._spawn(self._serve(lane))
+            self._spawn(lane)
 
     async def _serve(self, lane: Lane) -> None:
         """One job of `lane`, then the next lane that waits; see `ThreadPool._serve` for the order of the last lines."""
@@ -102,10 +105,19 @@ class LoopPool:
         lane.release()
         if lane.claim():
             self._waiting.append(lane)
+        self._serving -= 1
         if self._waiting:
-            self._spawn(self._serve(self._waiting.popleft()))
+            self._spawn(self._waiting.popleft())
 
-    def _spawn(self, serving: Coroutine[Any, Any, None]) -> None:
-        task = self._thread.loop.create_task(serving)
+    def _spawn(self, lane: Lane) -> None:
+        self._serving += 1
+        task = self._thread.loop.create_task(self._serve(lane))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._ended, lane))
+
+    def _ended(self, lane: Lane, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() and not self._stopped:
+            # Before it began, by user code that cancels all tasks there are: nobody would hear of its job.
+            self._serving -= 1
+            self._enter(lane)

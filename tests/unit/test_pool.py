@@ -124,6 +124,56 @@ class TestLoopPool:
         assert all(outcome.error is None for outcome in outcomes)
         assert set(crowd.values()) == {1}
 
+    def test_a_lane_that_comes_as_the_last_one_ends_is_served(self) -> None:
+        """What a listener gives out upon an outcome may come before the task that told it is quite gone."""
+        served: list[str] = []
+
+        def handler(name: str) -> Handler:
+            async def perform(run: Run) -> None:
+                served.append(name)
+                run.finished = 1
+
+            return perform
+
+        async def serving() -> None:
+            thread: Any = SimpleNamespace(loop=asyncio.get_running_loop())
+            pool = LoopPool(thread, 1)
+            second = Lane(handler("second"), pool, lambda _: None)
+            pool.submit(job(Lane(handler("first"), pool, lambda _: pool.submit(job(second)))))
+            while len(served) < 2:
+                await asyncio.sleep(0)
+
+        asyncio.run(asyncio.wait_for(serving(), 5))
+
+        assert served == ["first", "second"]
+
+    def test_what_was_cancelled_before_it_began_begins_again(self) -> None:
+        """By user code that cancels all tasks there are: nobody would hear of its job any more."""
+        outcomes: list[Outcome] = []
+
+        async def cancel(run: Run) -> None:
+            for task in asyncio.all_tasks() - keep:
+                task.cancel()
+            await asyncio.sleep(0)
+            run.finished = 1
+
+        async def finish(run: Run) -> None:
+            run.finished = 1
+
+        async def serving() -> None:
+            keep.update(asyncio.all_tasks())
+            thread: Any = SimpleNamespace(loop=asyncio.get_running_loop())
+            pool = LoopPool(thread, 2)
+            for handler in (cancel, finish):
+                pool.submit(job(Lane(handler, pool, outcomes.append)))
+            while len(outcomes) < 2:
+                await asyncio.sleep(0)
+
+        keep: set[asyncio.Task[Any]] = set()
+        asyncio.run(asyncio.wait_for(serving(), 5))
+
+        assert sorted(type(outcome.error).__name__ for outcome in outcomes) == ["CancelledError", "NoneType"]
+
     @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError(), ValueError()])
     def test_whatever_is_raised_the_loop_goes_on(self, error: BaseException) -> None:
         """It becomes an outcome; the next lane is served."""
