@@ -9,11 +9,12 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from threading import Event, Thread
 from time import monotonic
 from typing import Any, TypeVar
 
-from karafka.contexts import AT_WORK, Place, at_work, in_words
+from karafka.contexts import AT_WORK, NOBODY, Baseline, Place, at_work, in_words
 from karafka.jobs import Job, Lane, perform_async
 
 T = TypeVar("T")
@@ -162,7 +163,8 @@ class LoopPool:
         # Claimed by other threads and not seen by the loop yet; whether it was called to see them.
         self._incoming: deque[Lane] = deque()
         self._called = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        # How many tasks serve: the thread's set has them for a moment longer.
+        self._serving = 0
         self._stopped = False
 
     def submit(self, job: Job) -> None:
@@ -183,34 +185,53 @@ class LoopPool:
         # In this order none is forgotten: whoever appends after the last look calls again.
         self._called = False
         while self._incoming:
-            lane = self._incoming.popleft()
-            if self._limit is not None and len(self._tasks) >= self._limit:
-                self._waiting.append(lane)
-            else:
-                self._spawn(self._serve(lane))
+            self._admit(self._incoming.popleft())
+
+    def _admit(self, lane: Lane) -> None:
+        if self._limit is not None and self._serving >= self._limit:
+            self._waiting.append(lane)
+        else:
+            self._spawn(lane)
 
     async def _serve(self, lane: Lane) -> None:
-        """One job of `lane`, then the next lane that waits; see `ThreadPool._serve` for the order of the last lines."""
-        job = None if self._stopped else lane.take()
-        if job is not None:
-            outcome = await perform_async(job)
-            self._thread.last, self._thread.ended = AT_WORK.get(None), monotonic()
-            if self._stopped and outcome.error is not None:
-                _tell_late(outcome.error)
-            lane.reply(outcome)
-        lane.release()
-        if self._stopped:
-            return
-        if lane.claim():
-            self._waiting.append(lane)
-        if self._waiting:
-            self._spawn(self._serve(self._waiting.popleft()))
+        """One job of `lane`, then of the next lane that waits: a task costs 10 µs, so it goes on for as long as none
+        leaves a variable behind. See `ThreadPool._serve` for the order of what follows a job.
+        """
+        AT_WORK.set(NOBODY)
+        task, before = asyncio.current_task(), Baseline()
+        while not self._stopped:
+            if (job := lane.take()) is not None:
+                outcome = await perform_async(job)
+                self._thread.last, self._thread.ended = AT_WORK.get(), monotonic()
+                if self._stopped and outcome.error is not None:
+                    _tell_late(outcome.error)
+                lane.reply(outcome)
+            lane.release()
+            if lane.claim():
+                self._waiting.append(lane)
+            if self._waiting:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0)  # the others' turn
+            if not self._waiting:
+                break
+            lane = self._waiting.popleft()
+            if before.changed() or (task is not None and task.cancelling()):
+                self._spawn(lane)
+                break
+        self._serving -= 1
 
-    def _spawn(self, serving: Coroutine[Any, Any, None]) -> None:
-        task = self._thread.loop.create_task(serving, context=self._thread.context.copy())
-        for tasks in (self._tasks, self._thread.serving):
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+    def _spawn(self, lane: Lane) -> None:
+        self._serving += 1
+        task = self._thread.loop.create_task(self._serve(lane), context=self._thread.context.copy())
+        self._thread.serving.add(task)
+        task.add_done_callback(partial(self._ended, lane))
+
+    def _ended(self, lane: Lane, task: asyncio.Task[None]) -> None:
+        self._thread.serving.discard(task)
+        if task.cancelled() and not self._stopped:
+            # Before it began, by user code that cancels all tasks there are: nobody would hear of its job.
+            self._serving -= 1
+            self._admit(lane)
 
 
 def _tell_late(error: BaseException) -> None:

@@ -22,8 +22,18 @@ TIMEOUT = 10.0
 COUNT = 10_000
 # How long to wait at most between commits that are refused.
 REFUSED = 5.0
-# While members are shared out anew each commit is refused; so many in a row (about 3 s) are worth telling.
-REBALANCING = frozenset({"ILLEGAL_GENERATION", "REBALANCE_IN_PROGRESS"})
+# What commits are refused for while partitions are shared out anew, or the group's coordinator moves or starts: it is
+# over soon. So many in a row (about 3 s) are worth telling.
+PASSING = frozenset(
+    {
+        "ILLEGAL_GENERATION",
+        "REBALANCE_IN_PROGRESS",
+        "STALE_MEMBER_EPOCH",
+        "NOT_COORDINATOR",
+        "COORDINATOR_NOT_AVAILABLE",
+        "COORDINATOR_LOAD_IN_PROGRESS",
+    }
+)
 LASTING = 5
 # A right that is missing is told by its name, as trouble with the cluster.
 NAMED = frozenset({"TOPIC_AUTHORIZATION_FAILED", "GROUP_AUTHORIZATION_FAILED"})
@@ -209,8 +219,8 @@ class Commits:
         if refused and not kept:
             self._refusals += 1
         for code, places in refused.items():
-            # Again and again for the same reason: said once, until one is kept; of a rebalance only if it does not end.
-            if code in REBALANCING:
+            # Again and again for the same reason: said once, until one is kept; what passes only if it does not.
+            if code in PASSING:
                 worth = self._refusals == LASTING
             else:
                 worth = code not in NAMED and (self._refusals <= 1 or code != self._code)

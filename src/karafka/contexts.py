@@ -21,6 +21,7 @@ Place = Record | Assignment | None
 
 #: In the event loop: whose code runs, and for what. Tasks inherit it from the task that began them.
 AT_WORK: ContextVar[tuple[str, Place]] = ContextVar("karafka-at-work")
+NOBODY: tuple[str, Place] = ("", None)
 _OWN: ContextVar[object] = ContextVar("karafka-own")
 
 

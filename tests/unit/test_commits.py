@@ -156,19 +156,20 @@ class TestAnswers:
         assert ledger.broker.commits == [{P0: 10, P1: 20}, {P1: 20}]
         assert [type(event) for event in ledger.told] == [Committed, CommitFailed]
 
-    def test_what_a_rebalance_refuses_is_told_only_if_that_lasts(self, ledger: Ledger) -> None:
-        """Each refuses what is committed meanwhile; sent again, with growing patience, it is kept."""
+    @pytest.mark.parametrize("code", ["ILLEGAL_GENERATION", "COORDINATOR_LOAD_IN_PROGRESS"])
+    def test_what_is_refused_in_passing_is_told_only_if_that_lasts(self, ledger: Ledger, code: str) -> None:
+        """A rebalance or a starting coordinator refuses each; sent again, with growing patience, it is kept."""
         ledger.partition(P0, 10)
         for _ in range(LASTING - 1):
             ledger.turn(5.0)
-            ledger.answer(code="ILLEGAL_GENERATION")
+            ledger.answer(code=code)
         assert ledger.told == []
         ledger.turn(0.5)
         assert len(ledger.broker.commits) == LASTING - 1, "the next one waits a little"
 
         for _ in range(3):
             ledger.turn(5.0)
-            ledger.answer(code="ILLEGAL_GENERATION")
+            ledger.answer(code=code)
         assert [type(event) for event in ledger.told] == [CommitFailed]
 
     def test_what_is_refused_for_good_is_told_once_and_asked_for_seldom(self, ledger: Ledger) -> None:

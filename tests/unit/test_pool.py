@@ -109,7 +109,8 @@ class TestLoopPool:
                 await asyncio.sleep(0)
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-            assert not pool._tasks
+            assert not thread.serving
+            assert not pool._serving
             assert not pool._waiting
 
         asyncio.run(asyncio.wait_for(serving(), 5))
@@ -124,6 +125,56 @@ class TestLoopPool:
         assert len(outcomes) == 12
         assert all(outcome.error is None for outcome in outcomes)
         assert set(crowd.values()) == {1}
+
+    def test_a_lane_that_comes_as_the_last_one_ends_is_served(self) -> None:
+        """What a listener gives out upon an outcome may come before the task that told it is quite gone."""
+        served: list[str] = []
+
+        def handler(name: str) -> Handler:
+            async def perform(run: Run) -> None:
+                served.append(name)
+                run.finished = 1
+
+            return perform
+
+        async def serving() -> None:
+            thread: Any = SimpleNamespace(loop=asyncio.get_running_loop(), context=Context(), serving=set())
+            pool = LoopPool(thread, 1)
+            second = Lane(handler("second"), pool, lambda _: None)
+            pool.submit(job(Lane(handler("first"), pool, lambda _: pool.submit(job(second)))))
+            while len(served) < 2:
+                await asyncio.sleep(0)
+
+        asyncio.run(asyncio.wait_for(serving(), 5))
+
+        assert served == ["first", "second"]
+
+    def test_what_was_cancelled_before_it_began_begins_again(self) -> None:
+        """By user code that cancels all tasks there are: nobody would hear of its job any more."""
+        outcomes: list[Outcome] = []
+
+        async def cancel(run: Run) -> None:
+            for task in asyncio.all_tasks() - keep:
+                task.cancel()
+            await asyncio.sleep(0)
+            run.finished = 1
+
+        async def finish(run: Run) -> None:
+            run.finished = 1
+
+        async def serving() -> None:
+            keep.update(asyncio.all_tasks())
+            thread: Any = SimpleNamespace(loop=asyncio.get_running_loop(), context=Context(), serving=set())
+            pool = LoopPool(thread, 2)
+            for handler in (cancel, finish):
+                pool.submit(job(Lane(handler, pool, outcomes.append)))
+            while len(outcomes) < 2:
+                await asyncio.sleep(0)
+
+        keep: set[asyncio.Task[Any]] = set()
+        asyncio.run(asyncio.wait_for(serving(), 5))
+
+        assert sorted(type(outcome.error).__name__ for outcome in outcomes) == ["CancelledError", "NoneType"]
 
     @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError(), ValueError()])
     def test_whatever_is_raised_the_loop_goes_on(self, error: BaseException) -> None:
@@ -148,6 +199,54 @@ class TestLoopPool:
         asyncio.run(asyncio.wait_for(serving(), 5))
 
         assert [outcome.error for outcome in outcomes] == [error, None]
+
+    def test_what_never_waits_holds_up_nobody_else_on_the_loop(self) -> None:
+        """Tasks serve lane after lane; between two of them whatever else is to run has its turn."""
+        turns: list[str] = []
+
+        async def perform(run: Run) -> None:
+            turns.append("job")
+            run.finished = 1
+
+        async def serving() -> None:
+            loop = asyncio.get_running_loop()
+            thread: Any = SimpleNamespace(loop=loop, context=Context(), serving=set())
+            pool = LoopPool(thread, 1)
+            for _ in range(10):
+                pool.submit(job(Lane(perform, pool, lambda _: None)))
+            while turns.count("job") < 10:
+                turns.append("other")
+                await asyncio.sleep(0)
+
+        asyncio.run(asyncio.wait_for(serving(), 5))
+
+        assert "job job job" not in " ".join(turns)
+
+    def test_a_task_that_user_code_cancelled_serves_no_other_lane(self) -> None:
+        """The next one must not be struck by it."""
+        outcomes: list[Outcome] = []
+
+        async def cancel(run: Run) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            run.finished = 1
+
+        async def finish(run: Run) -> None:
+            await asyncio.sleep(0)
+            run.finished = 1
+
+        async def serving() -> None:
+            thread: Any = SimpleNamespace(loop=asyncio.get_running_loop(), context=Context(), serving=set())
+            pool = LoopPool(thread, 1)
+            for handler in (cancel, finish, finish):
+                pool.submit(job(Lane(handler, pool, outcomes.append)))
+            while len(outcomes) < 3:
+                await asyncio.sleep(0)
+
+        asyncio.run(asyncio.wait_for(serving(), 5))
+
+        assert [outcome.error for outcome in outcomes] == [None, None, None]
 
     def test_once_stopped_nothing_is_begun(self) -> None:
         """What runs is the loop's to cancel; what waits is left."""
