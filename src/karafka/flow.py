@@ -37,6 +37,9 @@ class Flow:
         # What had messages in hand when it was looked at whether they get on; when that is looked at again.
         self._held: dict[Partition, None] = {}
         self._stall_tick = 0.0
+        #: Since when the message that is the oldest unfinished one of its partition for longest is that; infinity where
+        #: none is in hand. As of the last look. Any thread may ask.
+        self.oldest = float("inf")
 
     def received(self, partition: Partition, count: int, size: int) -> None:
         """`count` messages of `size` bytes in all came for `partition`."""
@@ -64,6 +67,10 @@ class Flow:
             load += partition.load
         return load <= RUN_TIME and (count >= 2 * FETCH or size >= self._memory / 2)
 
+    def spare(self, busy: Collection[Partition]) -> float:
+        """Seconds for which the workers of all `busy` partitions have enough to begin, whatever comes back."""
+        return min((partition.spare for partition in busy), default=0.0)
+
     def hush(self, partition: Partition) -> None:
         """Fetch nothing more of `partition`: the server is quiet."""
         self.quiet = True
@@ -88,6 +95,7 @@ class Flow:
                     group=self._group, topic=topic, partition=number, offset=partition.in_progress, waited=waited
                 )
                 self._events.tell(event)
+        self.oldest = min((partition.stood_since for partition in self._held), default=float("inf"))
 
     def check(self, partition: Partition) -> None:
         """`partition` changed: pause it if it holds enough for a while, fetch it again when there is room."""

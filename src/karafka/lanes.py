@@ -158,6 +158,14 @@ class Lanes(Partition):
         return super().load / self._width if self._apart else super().load
 
     @property
+    def spare(self) -> float:
+        """The share of its jobs that wait, in time; none unless there is more to give out than may be out."""
+        jobs, width = len(self.out), self._width
+        if not self._apart or not self._ready or self.pace is None or jobs <= width:
+            return 0.0
+        return (jobs - width) / width * self.pace * self._count_out / jobs
+
+    @property
     def full(self) -> bool:
         far = self.received - self.offsets.finished >= self.policy.ahead
         self.held_up = far or (self.held_up and self._apart and bool(self._ready) and not self._room())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import count
 from queue import Empty, SimpleQueue
 from threading import Thread
-from time import monotonic, perf_counter
+from time import monotonic, perf_counter, sleep
 from typing import Any, TypeAlias, TypeVar, assert_never
 
 from karafka import events as told
@@ -181,6 +181,13 @@ class Listener:
             jobs += self._hooks.out
         return min((started for job in jobs if (started := job.started) is not None), default=float("inf"))
 
+    @property
+    def oldest(self) -> float:
+        """Since when the message that is unfinished longest holds up its partition's offset (the clock's); infinity if
+        none does. Any thread: as of a second ago.
+        """
+        return self._flow.oldest if self._opened else float("inf")
+
     def join(self, timeout: float) -> bool:
         """Wait for the end; False when `timeout` seconds passed before."""
         if self._thread.ident is None:
@@ -245,6 +252,8 @@ class Listener:
         if not enough and not (self._busy and self._clock.monotonic() < self._dry_until):
             self._receive(self._patience(self._clock.monotonic()))
         out = bool(self._busy or self._setbacks.burying)
+        if not self._changed and (spare := self._flow.spare(self._busy)) > 0:
+            sleep(min(PATIENCE, spare / 2))  # what comes back meanwhile costs one turn
         self._moved = self._settle(wait=0.0 if self._changed or not out else RUN_TIME if enough else PATIENCE)
         if self._seen:
             self._know()

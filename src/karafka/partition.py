@@ -258,6 +258,11 @@ class Partition:
         """Seconds of work in hand, as far as is known."""
         return self.count * (self.pace or 0.0)
 
+    @property
+    def spare(self) -> float:
+        """Seconds for which its workers have enough to begin; 0 where what comes back may let something begin."""
+        return 0.0
+
     # ── giving out ───────────────────────────────────────────────────────────────────────────────────────────
 
     def take(self, now: float) -> Job | None:

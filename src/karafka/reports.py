@@ -38,8 +38,9 @@ class Report:
     """How a process gets on. Seconds and bytes; counts of partitions and messages.
 
     `works`: whether each of its groups has given it its share at least once, even if that was nothing. `turn`: how long
-    the oldest turn of a listener takes by now, `handler`: the job that runs longest; 0 for none. `rate`: messages
-    finished in a second. `lag`: messages not yet finished when that was `looked` up, for the so-many-th time.
+    the oldest turn of a listener takes by now, `handler`: the job that runs longest, `oldest`: for how long a message
+    that is not finished holds up the offset of its partition; 0 for none. `rate`: messages finished in a second. `lag`:
+    messages not yet finished when that was `looked` up, for the so-many-th time.
     """
 
     phase: Phase = Phase.STARTING
@@ -49,6 +50,7 @@ class Report:
     memory: int = 0
     turn: float = 0.0
     handler: float = 0.0
+    oldest: float = 0.0
     lag: int | None = None
     looked: int = 0
 
@@ -124,9 +126,9 @@ class Account:
     def phase(self) -> Phase:
         return self._phase
 
-    def report(self, now: float, ages: tuple[float, float]) -> Report:
-        """`ages`: of the oldest turn of a listener, and of the job that runs longest. Asked by one thread."""
-        turn, handler = ages
+    def report(self, now: float, ages: tuple[float, float, float]) -> Report:
+        """`ages`: see `Server.ages`. Asked by one thread."""
+        turn, handler, oldest = ages
         with self._lock:
             self._past.append((now, self._performed))
             while len(self._past) > 1 and self._past[1][0] <= now - WINDOW:
@@ -140,6 +142,7 @@ class Account:
                 memory=memory(),
                 turn=turn,
                 handler=handler,
+                oldest=oldest,
                 lag=self._lag,
                 looked=self._looked,
             )

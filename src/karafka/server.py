@@ -128,13 +128,15 @@ class Server:
         return self._subscriptions
 
     @property
-    def ages(self) -> tuple[float, float]:
-        """Seconds since the oldest turn of a listener began, and since the job that runs longest did; 0 where there is
-        none. Any thread.
+    def ages(self) -> tuple[float, float, float]:
+        """Seconds since the oldest turn of a listener began, since the job that runs longest did, and since when the
+        oldest unfinished message is that; 0 where there is none. Any thread.
         """
         turn = min((one.pulse for one in self._listeners), default=float("inf"))
         begun = min((one.begun for one in self._listeners), default=float("inf"))
-        return max(0.0, monotonic() - turn), max(0.0, perf_counter() - begun)
+        oldest = min((one.oldest for one in self._listeners), default=float("inf"))
+        now = monotonic()
+        return max(0.0, now - turn), max(0.0, perf_counter() - begun), max(0.0, now - oldest)
 
     def join(self, timeout: float | None = None) -> int | None:
         """Wait for the end; the exit status, or None when `timeout` seconds passed before."""

@@ -205,6 +205,7 @@ def _row(number: int, member: Member, now: float) -> dict[str, Any]:
         "rate": report.rate,
         "memory": report.memory,
         "handler": report.handler,
+        "oldest": report.oldest,
     }
 
 

@@ -51,7 +51,7 @@ def becomes(folder: Path, true: Callable[[list[dict[str, Any]]], bool]) -> list[
 
 
 def test_it_tells_each_process(scene: Scene) -> None:
-    """Process, pid, state, uptime, partitions, lag, rate, memory, age of the longest handler."""
+    """Process, pid, state, uptime, partitions, lag, rate, memory, ages of the longest handler and oldest message."""
     perform = ("if self.params == 'long': time.sleep(600)",)
     with swarm(scene.folder, scene.app(*perform, shutdown_timeout=1.0, stall_after=600.0)) as server:
         server.runs()
@@ -67,6 +67,8 @@ def test_it_tells_each_process(scene: Scene) -> None:
         assert sum(one["partitions"] for one in rows) == 4
         (long,) = [one for one in rows if one["lag"] == 10]
         assert 0 < long["handler"] < long["uptime"] < 120
+        rows = becomes(scene.folder, lambda rows: any(one["oldest"] > 0 for one in rows))
+        assert {one["process"] for one in rows if one["oldest"]} == {long["process"]}
         for one in rows:
             found = psutil.Process(one["pid"]).memory_info().rss
             assert found / 2 < one["memory"] < found * 2
@@ -76,7 +78,7 @@ def test_it_tells_each_process(scene: Scene) -> None:
         title, headings, *table = text.splitlines()
         assert title.startswith(f"{scene.group}: running, up ")
         assert headings.split() == [
-            *("process", "pid", "state", "uptime", "partitions", "lag", "msg/s", "memory", "handler"),
+            *("process", "pid", "state", "uptime", "parts", "lag", "msg/s", "memory", "handler", "oldest"),
         ]
         assert [line.split()[1] for line in table] == [str(server.pid(1)), str(server.pid(2))]
         assert "\x1b" not in text

@@ -16,7 +16,7 @@ from karafka.reports import WINDOW, Account, Report
 
 FIRST, SECOND = Place("orders", 0), Place("orders", 1)
 STARTED = told.ServerStarted(client_id="shop", groups={"g": ("orders",), "h": ("orders",)})
-STILL = (0.0, 0.0)
+STILL = (0.0, 0.0, 0.0)
 
 
 class Told:
@@ -186,3 +186,9 @@ def test_memory_is_that_of_this_process() -> None:
     report = Told().account.report(0.0, STILL)
 
     assert 5e6 < report.memory < 5e9
+
+
+def test_ages_are_told_as_they_are() -> None:
+    report = Told().account.report(0.0, (0.1, 2.0, 71.0))
+
+    assert (report.turn, report.handler, report.oldest) == (0.1, 2.0, 71.0)

@@ -21,18 +21,19 @@ RUNNING = {
     "rate": 2_345.6,
     "memory": 45_300_000,
     "handler": 0.4,
+    "oldest": 71.2,
 }
 WAITING = {"process": 2, "pid": None, "state": "waiting"}
 SUPERVISOR = {"client_id": "videos", "pid": 4700, "state": "running", "uptime": 90.0, "processes": [RUNNING, WAITING]}
 
 
 def test_a_row_is_for_people() -> None:
-    assert cells(RUNNING) == ("1", "4711", "running", "2h 05m", "12", "1,234,567", "2,346", "45 MB", "0.4s")
+    assert cells(RUNNING) == ("1", "4711", "running", "2h 05m", "12", "1,234,567", "2,346", "45 MB", "0.4s", "1m 11s")
 
 
 def test_what_is_not_known_is_a_dash() -> None:
-    assert cells(WAITING) == ("2", "-", "waiting", "-", "-", "-", "-", "-", "-")
-    assert cells({**RUNNING, "lag": None, "handler": 0.0})[5::3] == ("-", "-")
+    assert cells(WAITING) == ("2", "-", "waiting", "-", "-", "-", "-", "-", "-", "-")
+    assert cells({**RUNNING, "lag": None, "handler": 0.0, "oldest": 0.0})[5:] == ("-", "2,346", "45 MB", "-", "-")
 
 
 def test_nothing_and_zero_are_not_the_same() -> None:
@@ -44,9 +45,9 @@ def test_for_a_pipe_it_is_columns_of_text() -> None:
 
     assert title == "videos: running, up 1m 30s, supervisor pid 4700"
     assert table == [
-        "process   pid  state    uptime  partitions        lag  msg/s  memory  handler",
-        "      1  4711  running  2h 05m          12  1,234,567  2,346   45 MB     0.4s",
-        "      2     -  waiting       -           -          -      -       -        -",
+        "process   pid  state    uptime  parts        lag  msg/s  memory  handler  oldest",
+        "      1  4711  running  2h 05m     12  1,234,567  2,346   45 MB     0.4s  1m 11s",
+        "      2     -  waiting       -      -          -      -       -        -       -",
     ]
 
 

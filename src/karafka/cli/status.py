@@ -14,7 +14,7 @@ from rich.table import Table
 
 from karafka.runtime import answers
 
-HEADINGS = ("process", "pid", "state", "uptime", "partitions", "lag", "msg/s", "memory", "handler")
+HEADINGS = ("process", "pid", "state", "uptime", "parts", "lag", "msg/s", "memory", "handler", "oldest")
 # Those that are words; the others are numbers, and stand to the right.
 WORDS = frozenset({"state"})
 COLOURS: Mapping[str, str] = {
@@ -65,15 +65,15 @@ def title(supervisor: Mapping[str, Any]) -> str:
 
 def cells(process: Mapping[str, Any]) -> tuple[str, ...]:
     """One row; what is not known is a dash."""
-    names = ("process", "pid", "state", "uptime", "partitions", "lag", "rate", "memory", "handler")
+    names = ("process", "pid", "state", "uptime", "partitions", "lag", "rate", "memory", "handler", "oldest")
     return tuple(_cell(name, process.get(name)) for name in names)
 
 
 def _cell(name: str, value: Any) -> str:
     match name, value:
-        case (_, None) | ("handler", 0):
+        case (_, None) | (("handler" | "oldest"), 0):
             return "-"
-        case (("uptime" | "handler"), _):
+        case (("uptime" | "handler" | "oldest"), _):
             return lasted(value)
         case (("partitions" | "lag" | "rate"), _):
             return f"{value:,.0f}"
@@ -99,7 +99,14 @@ def plain(supervisor: Mapping[str, Any]) -> str:
 
 def drawn(supervisor: Mapping[str, Any]) -> Table:
     """For a terminal."""
-    table = Table(title=title(supervisor), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title=title(supervisor),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+        pad_edge=False,
+    )
     for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading in WORDS else "right", no_wrap=True)
     for process in supervisor["processes"]:

@@ -1,0 +1,1 @@
+"""What partitions cost: see `__main__`."""
