@@ -9,7 +9,7 @@ from typing import Annotated, Any, Protocol, get_args, get_origin, is_typeddict
 
 import msgspec
 
-from karafka.errors import ParseError
+from karafka.errors import ConfigError, ParseError
 
 
 class Parser(Protocol):
@@ -21,6 +21,17 @@ class Parser(Protocol):
     def parse(self, raw: bytes, /) -> Any: ...
 
     def generate(self, payload: Any, /) -> bytes: ...
+
+
+def check_parser(where: str, parser: object) -> None:
+    """Raises `ConfigError` for what is no parser, or would generate what must be awaited: sending does not wait."""
+    if not (hasattr(parser, "parse") and hasattr(parser, "generate")):
+        raise ConfigError(f"{where}: {parser!r} is no parser: it needs parse(bytes) and generate(object)")
+    if iscoroutinefunction(parser.generate):
+        raise ConfigError(
+            f"{where}: generate of {parser!r} is a coroutine function, which sending does not wait for: let it be a "
+            "plain one, and await what it needs before you send; parse may be async def"
+        )
 
 
 class JSON:

@@ -17,7 +17,7 @@ from karafka.client import Report, Sender
 from karafka.delivery import Delivery, DeliveryError, Handle, Headers
 from karafka.errors import BrokerError, ConfigError, Error
 from karafka.messages import Header, Record
-from karafka.parsers import JSON, Parser
+from karafka.parsers import JSON, Parser, check_parser
 
 # How long `produce_*` waits for room in the client's full queue before it refuses.
 MAX_WAIT_ON_FULL = 60.0
@@ -44,6 +44,8 @@ class Producer:
             raise ConfigError(
                 "Producer(…) has no 'bootstrap.servers': name at least one broker, such as localhost:9092"
             )
+        if parser is not None:
+            check_parser("Producer(parser=…)", parser)
         self._generate = (parser or JSON()).generate
         self._make = sender or (lambda: _confluent(kafka))
         self._lock = Lock()

@@ -18,7 +18,7 @@ from karafka.events import Events
 from karafka.handlers import handler_for
 from karafka.messages import Handler, PartitionHooks
 from karafka.order import Order, lane_of
-from karafka.parsers import Parser, payloads
+from karafka.parsers import Parser, check_parser, payloads
 from karafka.policy import Backoff, DeadLetter, Gap, Marking, Policy, Start
 
 Name: TypeAlias = str | re.Pattern[str]
@@ -73,8 +73,8 @@ class Options:
             raise ConfigError(f"{where}: retry={self.retry!r}, but a Backoff is expected, or None for no second try")
         if not isinstance(self.dead_letter, DeadLetter | None):
             raise ConfigError(f"{where}: dead_letter={self.dead_letter!r}, but a DeadLetter is expected")
-        if self.parser is not None and not (hasattr(self.parser, "parse") and hasattr(self.parser, "generate")):
-            raise ConfigError(f"{where}: {self.parser!r} is no parser: it needs parse(bytes) and generate(object)")
+        if self.parser is not None:
+            check_parser(where, self.parser)
 
 
 @dataclass(frozen=True, slots=True)

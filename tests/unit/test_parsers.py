@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
 
 import msgspec
 import pytest
 
-from karafka.errors import ParseError
+from karafka import Controller, Producer, topic
+from karafka.errors import ConfigError, ParseError
 from karafka.parsers import JSON, Parser, Raw, Text, payloads
 
 
@@ -106,6 +108,32 @@ class TestJSON:
         json = JSON(Video)
 
         assert json.parse(json.generate(Video(1, "é"))) == Video(1, "é")
+
+
+class VideosController(Controller[Any]):
+    """Any."""
+
+    def perform(self) -> None:
+        """Nothing."""
+
+
+class Remote:
+    """Asks somebody for each payload that is sent, and so cannot be waited for."""
+
+    async def parse(self, raw: bytes, /) -> Any:
+        return raw
+
+    async def generate(self, payload: Any, /) -> bytes:
+        return bytes(payload)
+
+
+@pytest.mark.parametrize(("parser", "words"), [(Remote(), "coroutine function"), (object(), "parse(bytes)")])
+def test_what_cannot_parse_and_generate_is_refused(parser: Any, words: str) -> None:
+    """Where it is named: by a route, and by a producer."""
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        topic("videos", VideosController, parser=parser)
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        Producer({"bootstrap.servers": "localhost:9092"}, parser=parser)
 
 
 class TestTombstones:
