@@ -1,7 +1,7 @@
-"""The same work without Kafka, order or promises: `bare SCENARIO`, the answer in JSON.
+"""The same work without Kafka or promises: `bare SCENARIO`, the answer in JSON.
 
-As many threads, or coroutines, as the scenario has workers take the next message from a queue: what Python and this
-machine allow.
+As many threads, or coroutines, as the scenario has workers take the next message from a queue, one of them all those of
+the hot key: what Python and this machine allow.
 """
 
 from __future__ import annotations
@@ -13,30 +13,33 @@ import time
 from queue import SimpleQueue
 from threading import Thread
 
-from bench.side_by_side.scenarios import SCENARIOS
+from bench.side_by_side.scenarios import HOT, SCENARIOS
 
 scenario = SCENARIOS[sys.argv[1]]
-takes = [one.takes for one in scenario.items()]
+items = scenario.items()
 
 
 def by_threads() -> None:
-    work: SimpleQueue[float | None] = SimpleQueue()
+    hot, others = SimpleQueue[float | None](), SimpleQueue[float | None]()
 
-    def serve() -> None:
+    def serve(work: SimpleQueue[float | None]) -> None:
         while (one := work.get()) is not None:
             time.sleep(one)
 
-    threads = [Thread(target=serve) for _ in range(scenario.workers)]
+    queues = [hot if scenario.hot and not number else others for number in range(scenario.workers)]
+    threads = [Thread(target=serve, args=(queue,)) for queue in queues]
     for thread in threads:
         thread.start()
-    for one in [*takes, *(None for _ in threads)]:
-        work.put(one)
+    for one in items:
+        (hot if one.key == HOT else others).put(one.takes)
+    for queue in queues:
+        queue.put(None)
     for thread in threads:
         thread.join()
 
 
 async def by_coroutines() -> None:
-    work = iter(takes)
+    work = iter([one.takes for one in items])
 
     async def serve() -> None:
         for one in work:

@@ -16,7 +16,7 @@ from itertools import count
 
 from karafka.assignment import Assignment
 from karafka.jobs import Job, Lane, Outcome
-from karafka.messages import Place, Record, Run
+from karafka.messages import Place, Record, Run, offset_of
 from karafka.metadata import Memo, fits
 from karafka.offsets import Scattered
 from karafka.partition import RUN_TIME, Partition, Progress, Setback, State, measure
@@ -397,8 +397,7 @@ class Lanes(Partition):
             self._size_out -= other.size
             rest += other.run.records
         *done, held = job.run.records
-        for record in done:
-            self._perform(record.offset() or 0)
+        self._perform(done)
         self._early[job] = len(done)
         self._count_out -= len(done)
         self._apart, self._lane = True, self._make_lane()
@@ -423,8 +422,7 @@ class Lanes(Partition):
         self._size_out -= job.size
         if finished:
             self._measure(outcome.elapsed / finished)
-        for record in run.records[:finished]:
-            self._perform(record.offset() or 0)
+        self._perform(run.records[:finished])
         if self.suspicion is not None:
             self._clear(self.offsets.finished)
         if job.lane.broken:
@@ -462,8 +460,8 @@ class Lanes(Partition):
 
     def _settle_together(self, outcome: Outcome) -> Setback | None:
         run = outcome.job.run
-        for record in run.records[: run.finished] if self.policy.manual else ():
-            self._perform(record.offset() or 0)
+        if self.policy.manual:
+            self._perform(run.records[: run.finished])
         setback = super().settle(outcome)
         if setback is not None and self.offsets.holds(setback.record.offset() or 0):
             self.skip()
@@ -494,12 +492,22 @@ class Lanes(Partition):
         self._waiting += len(left)
         self._size_waiting += sum(map(len, left))
 
-    def _perform(self, offset: int) -> None:
-        """It was performed, and so is finished, unless that takes a mark."""
-        if not self.policy.manual:
-            self.offsets.settle(offset, offset + 1)
-        elif not self.offsets.holds(offset):
-            self._performed_only.add(offset)
+    def _perform(self, records: list[Record]) -> None:
+        """They were performed, and so are finished, unless that takes a mark."""
+        if self.policy.manual:
+            offsets = map(offset_of, records)
+            self._performed_only.update(one for one in offsets if not self.offsets.holds(one))
+            return
+        start = end = -1
+        for at in map(offset_of, records):
+            if at != end:
+                # Often all of them lie side by side: they count as one.
+                if end >= 0:
+                    self.offsets.settle(start, end)
+                start = at
+            end = at + 1
+        if end >= 0:
+            self.offsets.settle(start, end)
 
     def marked(self) -> None:
         if not self.assignment.marks:
