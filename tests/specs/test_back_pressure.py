@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from threading import Event
+from typing import Literal
+
+import pytest
 
 from karafka import Controller
 from karafka.events import Committed, Paused, Received, Resumed
@@ -47,9 +50,13 @@ def test_a_stuck_partition_leaves_its_neighbours_flowing(stage: Stage) -> None:
     assert done == {0: 50_000, 1: 15_000}
 
 
-def test_large_messages_are_bounded_in_bytes(stage: Stage) -> None:
-    """200 of 1 MB, and work that stands still: what is in hand stays within the app's memory."""
-    app = stage.app(memory=64 * MIB, concurrency=2)
+@pytest.mark.parametrize("order", ["partition", None])
+def test_large_messages_are_bounded_in_bytes(stage: Stage, order: Literal["partition"] | None) -> None:
+    """200 of 1 MB, and work that stands still: what is in hand stays within the app's memory, over all queues.
+
+    With messages side by side too, of which 16 are with the workers.
+    """
+    app = stage.app(memory=64 * MIB, concurrency=2 if order else 16)
     topic = stage.topic(2, max_message_bytes="1100000")
     open_ = Event()
     seen: Notes[int] = Notes()
@@ -57,7 +64,7 @@ def test_large_messages_are_bounded_in_bytes(stage: Stage) -> None:
     for partition in (0, 1):
         stage.send(topic, [payload] * 100, partition=partition)
 
-    @app.topic(topic)
+    @app.topic(topic, order=order)
     class Slow(Controller[str]):
         def perform(self) -> None:
             open_.wait(60)
