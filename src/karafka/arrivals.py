@@ -45,7 +45,7 @@ class Arrivals:
 
     def begins(self, client: Consumer, places: Sequence[Place]) -> Mapping[Place, Begin]:
         """Where each of `places` begins. Raises `BrokerError`."""
-        return resolve(client, places, self._policy, self._ids)
+        return resolve(client, places, self._policy, self._ids, self._known)
 
     def arrive(self, begins: Mapping[Place, Begin]) -> None:
         """They begin there: what they say of their topics is told, and known from now on."""
@@ -67,19 +67,26 @@ class Arrivals:
         return bool(known and now) and known != now
 
     def identify(self, found: Identities, partitions: Iterable[Partition]) -> Mapping[Place, Memo]:
-        """The topics' ids as they are now. The places whose topic is another one than they were read from; told."""
-        self._ids = found
+        """The topics' ids as they are now. The places whose topic is another one than they were read from; told.
+
+        Told, too, of those that began while the topic's id was not known, and Kafka had forgotten the former one.
+        """
+        self._ids, before = found, dict(self._known)
         renewed: dict[Place, Memo] = {}
+        begun: list[Place] = []
         for partition in partitions:
             place, topic = partition.place, found.topics.get(partition.place.topic) or ""
             if partition.memo.another_topic(found.cluster, topic):
                 renewed[place] = Memo(cluster=found.cluster, topic=topic)
             elif topic:
+                if not partition.memo.topic and before.get(place.topic, topic) != topic:
+                    begun.append(place)
                 partition.memo = replace(partition.memo, cluster=found.cluster, topic=topic)
             if topic:
                 self._known[place.topic] = topic
-        for name in sorted({place.topic for place in renewed}):
-            self._tell_renewed(name, [place for place in renewed if place.topic == name])
+        another = [*renewed, *begun]
+        for name in sorted({place.topic for place in another}):
+            self._tell_renewed(name, [place for place in another if place.topic == name])
         return renewed
 
     def made(self, place: Place, begin: Begin) -> Partition:

@@ -46,6 +46,9 @@ PATIENCE = 0.005
 IDLE = 0.1
 # How long to wait before a question that was not answered is asked again.
 ASK_AGAIN = 0.2
+# How long messages may come that the client had fetched before it lost the cluster.
+STALE = 5.0
+NEVER = float("inf")
 # How long the last commit of a stop is waited for.
 LAST_COMMIT = 5.0
 
@@ -137,6 +140,8 @@ class Listener:
         self._moved = False
         # Places whose position is said not to be in the log any more.
         self._misplaced: dict[Place, int] = {}
+        # While something is wrong: from when on messages show that the cluster answers.
+        self._proof_from = NEVER
         self._opened = self._closing = False
         # Until when the client is not asked again while work is out, because it had nothing.
         self._dry_until = 0.0
@@ -310,7 +315,7 @@ class Listener:
             partition = self._partitions.get(place)
             if partition is not None:
                 self._take_in(partition, records, now)
-        if batches and self._troubles.any:
+        if self._proves(batches, now):
             self._troubles.works(self.group, {place.topic for place, _ in batches})
         while self._misplaced:
             # After what the same call brought: that was read before the log ended there.
@@ -334,6 +339,18 @@ class Listener:
             if self._events.wants(told.Received):
                 offset = records[0].offset() or 0
                 self._events.tell(told.Received(**self._where(place), offset=offset, count=received))
+
+    def _proves(self, batches: Sequence[object], now: float) -> bool:
+        """Whether what came shows that the cluster answers: what the client had when it was lost was fetched before."""
+        if not self._troubles.any:
+            self._proof_from = NEVER
+        elif not batches:
+            self._proof_from = now
+        elif self._proof_from == NEVER:
+            self._proof_from = now + STALE
+        else:
+            return now >= self._proof_from
+        return False
 
     def _hear(self) -> None:
         for one in self._client.news():

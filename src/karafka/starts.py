@@ -3,13 +3,15 @@
 Committed and in the log: there. Committed, but deleted from the log since: where the route's `on_gap` says, with an
 event. Committed of a former topic of that name: at the first message kept, with an event.
 Never committed: at the first message kept; or at the end, where the route says `start="latest"` and the partition was
-there when its group began to read the topic. One that is added later begins at its beginning, whatever the route says.
+there when its group began to read the topic. One that is added later begins at its beginning, whatever the route says,
+and so does one whose topic this process has read, and that was made again since.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from karafka.client import Consumer, Identities
 from karafka.messages import Place
@@ -17,6 +19,7 @@ from karafka.metadata import Memo, decode
 from karafka.policy import Gap, Policy
 
 NOTHING = Memo()
+NOTHING_READ: Mapping[str, str] = MappingProxyType({})
 # How long one question may take; the caller decides whether to ask again.
 TIMEOUT = 5.0
 
@@ -40,9 +43,15 @@ class Begin:
 
 
 def resolve(
-    client: Consumer, places: Sequence[Place], policy: Callable[[str], Policy], ids: Identities
+    client: Consumer,
+    places: Sequence[Place],
+    policy: Callable[[str], Policy],
+    ids: Identities,
+    read: Mapping[str, str] = NOTHING_READ,
 ) -> Mapping[Place, Begin]:
-    """Where each of `places` begins; `policy(topic)` is its route's, `ids` as far as known. Raises `BrokerError`."""
+    """Where each of `places` begins; `policy(topic)` is its route's, `ids` as far as known, `read` those of the topics
+    that this process has read. Raises `BrokerError`.
+    """
     if not places:
         return {}
     committed = client.committed(places, TIMEOUT)
@@ -68,7 +77,9 @@ def resolve(
                 begins[place] = beyond(policy(place.topic).on_gap, kept.offset, low, high, memo)
             continue
         if place.topic not in early:
-            early[place.topic] = _early(client, place.topic) if policy(place.topic).start == "latest" else 0
+            # Of a topic that was read here before, and made again since, nothing is to be passed over.
+            late = policy(place.topic).start == "latest" and read.get(place.topic, known) == known
+            early[place.topic] = _early(client, place.topic) if late else 0
         if place.partition < early[place.topic]:
             # The end is committed at once, or the next start would take another one; a beginning need not be.
             begins[place] = Begin(high, None, replace(memo, partitions=early[place.topic]))

@@ -521,10 +521,11 @@ class Stage:
 
         self._admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(30)
 
-    def remake(self, topic: str) -> None:
-        """Delete `topic`, and create it again."""
+    def remake(self, topic: str, gone: Callable[[], object] = lambda: True) -> None:
+        """Delete `topic`, and, once it is `gone`, create it again."""
         self._admin.delete_topics([topic])[topic].result(30)
         until_true(lambda: topic not in self._admin.list_topics(timeout=10).topics)
+        until(gone)
         self.create(topic)
 
     def grow(self, topic: str, partitions: int) -> None:

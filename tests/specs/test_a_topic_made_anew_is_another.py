@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+import pytest
+
 from karafka import App, Controller
-from karafka.events import ErrorOccurred, TopicRenewed
+from karafka.events import Assigned, ErrorOccurred, Lost, TopicMissing, TopicRenewed
 from tests.brokers import new_group
 from tests.specs.run import Notes, Stage, running, until
 
 
-def app_of(stage: Stage, topic: str, group: str, seen: Notes[int]) -> App:
+def app_of(
+    stage: Stage, topic: str, group: str, seen: Notes[int], start: Literal["earliest", "latest"] = "earliest"
+) -> App:
     app = stage.app(client_id=group)
 
-    @app.topic(topic)
+    @app.topic(topic, start=start)
     class Keep(Controller[int]):
         def perform(self) -> None:
             seen.add(self.params)
@@ -54,4 +60,21 @@ def test_while_it_is_read(stage: Stage) -> None:
         until(lambda: seen.all()[-50:] == list(range(100, 150)))
     repeated = seen.all()[10:-50]
     assert repeated == list(range(110, 110 + len(repeated)))
+    assert stage.committed(group, topic) == {0: 50}
+
+
+@pytest.mark.parametrize("start", ["earliest", "latest"])
+def test_while_it_is_seen_to_be_gone(stage: Stage, start: Literal["earliest", "latest"]) -> None:
+    """The same where there is no such topic for a while; Kafka forgets the group's offsets with it."""
+    topic, group = stage.topic(), new_group()
+    seen: Notes[int] = Notes()
+    with running(app_of(stage, topic, group, seen, start), allow=(ErrorOccurred,)) as server:
+        until(lambda: server.told(Assigned))
+        stage.send(topic, map(str, range(10)))
+        until(lambda: len(seen) == 10)
+        until(lambda: stage.committed(group, topic) == {0: 10})
+        stage.remake(topic, gone=lambda: server.told(TopicMissing) and server.told(Lost))
+        stage.send(topic, map(str, range(100, 150)))
+        until(lambda: server.told(TopicRenewed))
+        until(lambda: seen.all()[-50:] == list(range(100, 150)))
     assert stage.committed(group, topic) == {0: 50}

@@ -615,8 +615,8 @@ class House:
         self.listener._inbox.put(Names(frozenset(topics)))
         self.turn()
 
-    def identified(self, **ids: str) -> None:
-        """What the watch found of the topics' ids."""
+    def identified(self, **ids: str | None) -> None:
+        """What the watch found of the topics' ids; None for one that is not there."""
         self.listener._inbox.put(Ids(Identities("cluster", ids)))
         self.turn()
 

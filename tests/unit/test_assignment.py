@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -543,6 +543,31 @@ class TestGoneTopics:
 
         assert hand.performed == [*range(10), *range(3)]
         assert [one.topic for one in house.heard(told.TopicRenewed)] == ["orders"]
+
+    @pytest.mark.parametrize("start", ["earliest", "latest"])
+    def test_one_that_was_seen_to_be_gone_is_said_to_be_new(
+        self, build: Build, hand: Hand, start: Literal["earliest", "latest"]
+    ) -> None:
+        """Also where its partitions come before its id is known; from its beginning, whatever the route says."""
+        house = build(handler=hand, policy=Policy(start=start))
+        house.identified(orders="old")
+        house.send("orders", count=10)
+        house.turn(100)
+        house.revoke("orders", 0, 1)
+        house.identified(orders=None)
+        house.broker.logs[P0] = [*letters(3)]  # type: ignore[list-item]
+        house.broker.stored.clear()
+        house.assign("orders", 0, 1)
+        house.turn(100)
+        house.identified(orders="new")
+        house.identified(orders="new")
+        house.turn(100)
+
+        assert hand.performed == [*range(10), *range(3)]
+        assert [(one.topic, one.partitions) for one in house.heard(told.TopicRenewed)] == [("orders", (0, 1))]
+        house.send("orders")
+        house.turn(100)
+        assert "t=new" in house.broker.metadata[P0]
 
     def test_the_same_topic_is_left_alone(self, house: House) -> None:
         """However often its id is told."""

@@ -10,6 +10,7 @@ from karafka import events as told
 from karafka.client import Effect, Trouble
 from karafka.errors import BrokerError, ParseError
 from karafka.jobs import Lane
+from karafka.listener import STALE
 from karafka.membership import RENEW
 from karafka.messages import Place
 from karafka.policy import MIB, AskedRetry, Backoff, Bury, DeadLetter, Policy, Retry, Skip
@@ -647,6 +648,34 @@ class TestTrouble:
 
         assert len(house.heard(told.ClientTroubled)) == 2
         assert len(house.heard(told.ClientRecovered)) == 1
+
+    def test_what_lay_in_the_client_does_not_say_that_the_cluster_is_back(self, house: House) -> None:
+        """It was fetched before. What comes once no more of that is left does."""
+        house.broker.answering = False
+        house.send("orders", count=5_000, partitions=(0,))
+        house.trouble(Effect.NEWS, code="_TRANSPORT")
+        house.trouble(Effect.NEWS, code="_ALL_BROKERS_DOWN")
+        house.turn(8)
+        assert len(house.offsets(0)) == 5_000
+        assert house.heard(told.ClientRecovered) == []
+
+        house.send("orders")
+        house.turn(2)
+        assert len(house.heard(told.ClientTroubled)) == 1
+        assert len(house.heard(told.ClientRecovered)) == 1
+
+    def test_a_stream_that_never_ends_says_it_after_a_while(self, house: House) -> None:
+        """The client does not hold so much that it lasts so long."""
+        house.broker.answering = False
+        house.trouble(Effect.NEWS, code="_TRANSPORT")
+        house.trouble(Effect.NEWS, code="_ALL_BROKERS_DOWN")
+        for _ in range(100):
+            house.send("orders", count=10)
+            house.turn()
+            house.clock.advance(0.1)
+
+        (recovered,) = house.heard(told.ClientRecovered)
+        assert recovered.waited == pytest.approx(STALE, abs=0.5)
 
     def test_a_client_of_no_more_use_ends_the_process(self, house: House) -> None:
         """In order, with a status that is not 0, and committing nothing any more."""
