@@ -11,7 +11,7 @@ from karafka import events as told
 from karafka.assignment import CommitWanted, LaneAssignment
 from karafka.client import Effect, Trouble
 from karafka.lanes import Lanes
-from karafka.messages import Place, Record
+from karafka.messages import Place, Record, offset_of
 from karafka.metadata import Memo, decode, encode
 from karafka.policy import Backoff, DeadLetter, Policy
 from tests.unit.conftest import Build
@@ -252,3 +252,39 @@ def test_only_what_was_finished_above_this_very_offset_counts(build: Build, base
     house.turn(60)
 
     assert sorted(house.offsets()) == list(range(5 if base == 0 else 10))
+
+
+def test_only_more_than_may_be_out_leaves_time_to_spare(build: Build) -> None:
+    """While jobs wait beside those that are performed, and more could go, the listener need not hurry."""
+    house = build(policy=by_lane(lane=offset_of, width=4), partitions=(0,))
+    house.block(0)
+    house.send("orders", count=100)
+    house.turn()
+    partition = owned(house)
+    assert (len(partition.out), partition.spare) == (5, 0.0), "nothing is known yet of how long a message takes"
+
+    house.begin().end(elapsed=0.008)
+    house.turn()
+    in_hand = partition.count - partition.waiting
+    assert len(partition.out) == 5
+    assert partition.spare == pytest.approx(1 / 4 * 0.008 * in_hand / 5)
+
+    house.free(0)
+    house.turn(30)
+    assert len(house.offsets()) >= 99
+    assert partition.spare == 0.0
+
+
+def test_what_waits_for_a_lane_that_is_out_leaves_no_time_to_spare(build: Build) -> None:
+    """The next message of a lane goes as soon as the one before is back."""
+    house = build(policy=by_lane(width=16), partitions=(0,))
+    house.block(0)
+    house.send("orders", count=100)
+    house.turn()
+    house.begin().end(elapsed=0.008)
+    house.turn()
+    partition = owned(house)
+
+    assert len(partition.out) == 10
+    assert partition.waiting
+    assert partition.spare == 0.0
