@@ -86,8 +86,11 @@ def measured(console: Console, bootstrap: str, rounds: int, records: int) -> lis
 def fill(bootstrap: str, partitions: int, records: int) -> str:
     """A new topic with so many records, spread evenly."""
     topic = f"bench-{uuid.uuid4().hex[:8]}"
-    AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(topic, partitions, 1)])[topic].result()
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 100, "queue.buffering.max.messages": 2_000_000})
+    admin = AdminClient({"bootstrap.servers": bootstrap})  # it lives for as long as it is named
+    admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result()
+    producer = Producer(
+        {"bootstrap.servers": bootstrap, "enable.idempotence": True, "queue.buffering.max.messages": 2_000_000}
+    )
     for number in range(records):
         producer.produce(topic, b"%d" % number, partition=number % partitions)
     if left := producer.flush(120):

@@ -47,7 +47,7 @@ def main(rounds: int, bootstrap: str | None, only: tuple[str, ...]) -> None:
         rows = measured(console, bootstrap, rounds, names)
     table = Table(title=f"{rounds} rounds, medians (spread)")
     for column in HEAD:
-        table.add_column(column, no_wrap=bool(column))
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row)
     console.print(table)
@@ -96,8 +96,11 @@ def row(name: str, answers: Sequence[tuple[dict[str, float], dict[str, float]]])
 def fill(bootstrap: str, items: Sequence[Item], partitions: int) -> str:
     """A new topic with a message for each of `items`: its number."""
     topic = f"bench-{uuid.uuid4().hex[:8]}"
-    AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(topic, partitions, 1)])[topic].result()
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 20, "queue.buffering.max.messages": 1_000_000})
+    admin = AdminClient({"bootstrap.servers": bootstrap})  # it lives for as long as it is named
+    admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result()
+    producer = Producer(
+        {"bootstrap.servers": bootstrap, "enable.idempotence": True, "queue.buffering.max.messages": 1_000_000}
+    )
     for number, one in enumerate(items):
         producer.produce(topic, str(number).encode(), key=one.key.encode(), partition=one.partition)
     if left := producer.flush(60):
