@@ -29,7 +29,7 @@ from karafka.flow import Flow
 from karafka.hooks import Hooks
 from karafka.jobs import Outcome
 from karafka.lifecycle import Lifecycle, Phase
-from karafka.membership import Membership
+from karafka.membership import NEVER, Membership
 from karafka.messages import Place, Record
 from karafka.partition import RUN_TIME, Partition, State, measure
 from karafka.quarantine import Quarantine, Token
@@ -48,7 +48,6 @@ IDLE = 0.1
 ASK_AGAIN = 0.2
 # How long messages may come that the client had fetched before it lost the cluster.
 STALE = 5.0
-NEVER = float("inf")
 # How long the last commit of a stop is waited for.
 LAST_COMMIT = 5.0
 
@@ -145,8 +144,8 @@ class Listener:
         self._closing = False
         self._hushed: Callable[[], None] | None = None
         #: When the last turn began (`monotonic`), infinity while it waits for the broker, which is told elsewhere.
-        self.pulse = float("inf")
-        self._stop_by = float("inf")
+        self.pulse = NEVER
+        self._stop_by = NEVER
         self._abandoned = False
         #: After the end: what still ran when the time-out passed, in words.
         self.unfinished: tuple[str, ...] = ()
@@ -197,7 +196,7 @@ class Listener:
             )
             self._ended(3, f"the listener of {self.group!r} died")
         finally:
-            self.pulse = float("inf")
+            self.pulse = NEVER
             self._topics.close()
             self._lifecycle.advance(Phase.STOPPED)
 
@@ -549,7 +548,7 @@ class Listener:
         timers = self._timers
         while timers and timers[0][0] <= now:
             partition = heapq.heappop(timers)[2]
-            partition.wake_at = float("inf")
+            partition.wake_at = NEVER
             if self._partitions.get(partition.place) is partition:
                 self._changed[partition] = None
 
@@ -576,7 +575,7 @@ class Listener:
                     self._tell_retried(partition, job.run.records[0], job.run.attempt)
                 job.lane.pool.submit(job)
             due = partition.due(now)
-            if partition.buffer.count and now < due < float("inf"):
+            if partition.buffer.count and now < due < NEVER:
                 self._wake_at(partition, due)
             self._flow.check(partition)
 
@@ -715,7 +714,7 @@ class Listener:
         """Ask the broker again until it answers, or a stop comes: without an answer no partition can begin."""
         asked = False
         while True:
-            self.pulse = float("inf")
+            self.pulse = NEVER
             try:
                 return question()
             except BrokerError as error:
@@ -758,7 +757,7 @@ class Listener:
             # One that a rebalance under way refused goes again: polling lets the rebalance end.
             self._turn_closing(PATIENCE)
         self._commits.give_up()
-        self.pulse = float("inf")
+        self.pulse = NEVER
         self._membership.leave()
 
     def _working(self, mine: Sequence[Partition]) -> bool:

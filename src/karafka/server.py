@@ -100,8 +100,8 @@ class Server:
         self._wishes: SimpleQueue[Wish] = SimpleQueue()
         #: After the end: whether work was left running. What runs then ends only with the process.
         self.overran = False
-        # Whether somebody waits for wishes in `run`; and has the process, with its signals, to itself.
-        self._attended = self._alone = False
+        # Whether somebody waits for wishes in `run`.
+        self._attended = False
         # A stop waits for a start that is under way.
         self._moving = Lock()
         self._begun = False
@@ -128,8 +128,7 @@ class Server:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 100)
-        self._alone = current_thread() is main_thread()
-        names = SIGNALS if self._alone else frozenset()
+        names = SIGNALS if current_thread() is main_thread() else frozenset()
         before = {name: signal.signal(name, self._signalled) for name in names}
         self._attended = True
         try:
@@ -252,12 +251,7 @@ class Server:
         self.app.events.tell(ServerStopping(reason=reason, timeout=timeout))
         hurried = self._await_listeners(by + GRACE)
         unfinished = tuple(one for listener in self._listeners for one in listener.unfinished)
-        for pool in self._pools:
-            pool.stop()
-        if self._watchdog is not None:
-            self._watchdog.stop()
-        if self._loop is not None:
-            self._loop.stop()
+        self._end_threads()
         patience = 0.0 if hurried else LAST_FLUSH
         left = sum(producer.close(patience) for producer in self._producers) + self.app.close_producer(patience)
         if left:
@@ -280,6 +274,10 @@ class Server:
             listener.abandon()
         for listener in self._listeners:
             listener.join(HURRY)  # before the others, whose ends it is not to hear of
+        self._end_threads()
+
+    def _end_threads(self) -> None:
+        """What is beside the listeners, once these have ended or are given up."""
         for pool in self._pools:
             pool.stop()
         if self._watchdog is not None:
