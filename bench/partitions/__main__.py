@@ -67,7 +67,7 @@ def measured(console: Console, bootstrap: str, rounds: int, records: int) -> lis
             cost = work["cpu"] / records * 1e6
             said = f"{cost:6.2f} µs of processor each; idle {idle['idle']:.2%}, {idle['memory'] / 1e6:.0f} MB"
             console.print(f"round {turn + 1}  {number:>5} partitions  {records / work['wall']:>10,.0f}/s  {said}")
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for number, found in answers.items():
         ratios = [one[0]["cpu"] / least[0]["cpu"] for one, least in zip(found, answers[NUMBERS[0]], strict=True)]
         rows.append(

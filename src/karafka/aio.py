@@ -14,6 +14,7 @@ from threading import Event, Thread
 from time import monotonic
 from typing import Any, TypeVar
 
+from karafka.clock import NEVER
 from karafka.contexts import AT_WORK, NOBODY, Baseline, Place, at_work, in_words
 from karafka.jobs import Job, Lane, perform_async
 
@@ -71,7 +72,7 @@ class LoopThread:
             with suppress(RuntimeError):  # closed: it has nothing to be late with
                 self._sent = monotonic()
                 self.loop.call_soon_threadsafe(self._answer)
-        return self._sent if self._asked.is_set() else float("inf")
+        return self._sent if self._asked.is_set() else NEVER
 
     def _answer(self) -> None:
         self._answered = monotonic()
@@ -165,7 +166,7 @@ class LoopPool:
         self._called = False
         # How many tasks serve: the thread's set has them for a moment longer.
         self._serving = 0
-        self._stopped = False
+        self._stopped = Event()
 
     def submit(self, job: Job) -> None:
         lane = job.lane
@@ -179,7 +180,7 @@ class LoopPool:
 
     def stop(self) -> None:
         """Begin nothing more: what still runs is cancelled by the loop's thread."""
-        self._stopped = True
+        self._stopped.set()
 
     def _enter(self) -> None:
         # In this order none is forgotten: whoever appends after the last look calls again.
@@ -199,11 +200,11 @@ class LoopPool:
         """
         AT_WORK.set(NOBODY)
         task, before = asyncio.current_task(), Baseline()
-        while not self._stopped:
+        while not self._stopped.is_set():
             if (job := lane.take()) is not None:
                 outcome = await perform_async(job)
                 self._thread.last, self._thread.ended = AT_WORK.get(), monotonic()
-                if self._stopped and outcome.error is not None:
+                if self._stopped.is_set() and outcome.error is not None:
                     _tell_late(outcome.error)
                 lane.reply(outcome)
             lane.release()
@@ -228,7 +229,7 @@ class LoopPool:
 
     def _ended(self, lane: Lane, task: asyncio.Task[None]) -> None:
         self._thread.serving.discard(task)
-        if task.cancelled() and not self._stopped:
+        if task.cancelled() and not self._stopped.is_set():
             # Before it began, by user code that cancels all tasks there are: nobody would hear of its job.
             self._serving -= 1
             self._admit(lane)

@@ -50,7 +50,11 @@ class Arrivals:
     def arrive(self, begins: Mapping[Place, Begin]) -> None:
         """They begin there: what they say of their topics is told, and known from now on."""
         for topic in sorted(
-            {place.topic for place, begin in begins.items() if begin.renewed or self._new(place, begin)}
+            {
+                place.topic
+                for place, begin in begins.items()
+                if begin.renewed or self._new(place.topic, begin.memo.topic)
+            }
         ):
             self._tell_renewed(topic, [place for place in begins if place.topic == topic])
         for place, begin in begins.items():
@@ -61,17 +65,19 @@ class Arrivals:
                 )
         self._known |= {place.topic: begin.memo.topic for place, begin in begins.items() if begin.memo.topic}
 
-    def _new(self, place: Place, begin: Begin) -> bool:
-        """Whether this process read another topic of that name; with the former one the broker forgot its offsets."""
-        known, now = self._known.get(place.topic), begin.memo.topic
-        return bool(known and now) and known != now
+    def _new(self, topic: str, now: str) -> bool:
+        """Whether this process read another `topic` than the one whose id is `now` (empty where not known): with
+        the former one the broker forgot its offsets.
+        """
+        return bool(now) and self._known.get(topic, now) != now
 
     def identify(self, found: Identities, partitions: Iterable[Partition]) -> Mapping[Place, Memo]:
         """The topics' ids as they are now. The places whose topic is another one than they were read from; told.
 
         Told, too, of those that began while the topic's id was not known, and Kafka had forgotten the former one.
         """
-        self._ids, before = found, dict(self._known)
+        self._ids = found
+        known: dict[str, str] = {}
         renewed: dict[Place, Memo] = {}
         begun: list[Place] = []
         for partition in partitions:
@@ -79,11 +85,12 @@ class Arrivals:
             if partition.memo.another_topic(found.cluster, topic):
                 renewed[place] = Memo(cluster=found.cluster, topic=topic)
             elif topic:
-                if not partition.memo.topic and before.get(place.topic, topic) != topic:
+                if not partition.memo.topic and self._new(place.topic, topic):
                     begun.append(place)
                 partition.memo = replace(partition.memo, cluster=found.cluster, topic=topic)
             if topic:
-                self._known[place.topic] = topic
+                known[place.topic] = topic
+        self._known |= known
         another = [*renewed, *begun]
         for name in sorted({place.topic for place in another}):
             self._tell_renewed(name, [place for place in another if place.topic == name])

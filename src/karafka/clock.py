@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+# When nothing is to happen, among times of `monotonic`.
+NEVER = float("inf")
+
 
 class Clock(Protocol):
     """Seconds. `monotonic` for waiting and measuring, `wall` (since 1970, UTC) for what people read."""

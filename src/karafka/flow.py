@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from karafka.client import Consumer
+from karafka.clock import NEVER
 from karafka.events import Events, HeldUp, Paused, Resumed, Stalled
 from karafka.partition import RUN_TIME, Partition
 
@@ -39,7 +40,7 @@ class Flow:
         self._stall_tick = 0.0
         #: Since when the message that is the oldest unfinished one of its partition for longest is that; infinity where
         #: none is in hand. As of the last look. Any thread may ask.
-        self.oldest = float("inf")
+        self.oldest = NEVER
 
     def received(self, partition: Partition, count: int, size: int) -> None:
         """`count` messages of `size` bytes in all came for `partition`."""
@@ -95,7 +96,7 @@ class Flow:
                     group=self._group, topic=topic, partition=number, offset=partition.in_progress, waited=waited
                 )
                 self._events.tell(event)
-        self.oldest = min((partition.stood_since for partition in self._held), default=float("inf"))
+        self.oldest = min((partition.stood_since for partition in self._held), default=NEVER)
 
     def check(self, partition: Partition) -> None:
         """`partition` changed: pause it if it holds enough for a while, fetch it again when there is room."""

@@ -15,6 +15,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from karafka.assignment import Assignment
+from karafka.clock import NEVER
 from karafka.jobs import Job, Lane, Outcome
 from karafka.messages import Place, Record, Run, offset_of
 from karafka.metadata import Memo, fits
@@ -30,7 +31,6 @@ BUNDLE_TIME, LONG_BUNDLE_TIME = 1e-3, 20e-3
 # Jobs that wait beside those that are performed, as a share of these: no worker waits for the listener.
 SPARE = 4
 
-NEVER = float("inf")
 FULL = 1 << 30
 
 

@@ -21,7 +21,7 @@ from karafka import events as told
 from karafka.arrivals import Arrivals
 from karafka.assignment import CommitWanted, Marked, PauseWanted, SeekWanted, Wish
 from karafka.client import Answer, Consumer, Effect, Identities, Topics, Trouble
-from karafka.clock import Clock
+from karafka.clock import NEVER, Clock
 from karafka.commits import NAMED, Commits
 from karafka.errors import BrokerError
 from karafka.events import Events
@@ -48,7 +48,6 @@ IDLE = 0.1
 ASK_AGAIN = 0.2
 # How long messages may come that the client had fetched before it lost the cluster.
 STALE = 5.0
-NEVER = float("inf")
 # How long the last commit of a stop is waited for.
 LAST_COMMIT = 5.0
 
@@ -147,8 +146,8 @@ class Listener:
         self._dry_until = 0.0
         self._hushed: Callable[[], None] | None = None
         #: When the last turn began (`monotonic`), infinity while it waits for the broker, which is told elsewhere.
-        self.pulse = float("inf")
-        self._stop_by = float("inf")
+        self.pulse = NEVER
+        self._stop_by = NEVER
         self._abandoned = False
         #: After the end: what still ran when the time-out passed, in words.
         self.unfinished: tuple[str, ...] = ()
@@ -184,14 +183,14 @@ class Listener:
         jobs = [job for partition in list(self._busy) for job in list(partition.out)]
         if self._opened:
             jobs += self._hooks.out
-        return min((started for job in jobs if (started := job.started) is not None), default=float("inf"))
+        return min((started for job in jobs if (started := job.started) is not None), default=NEVER)
 
     @property
     def oldest(self) -> float:
         """Since when the message that is unfinished longest holds up its partition's offset (the clock's); infinity if
         none does. Any thread: as of a second ago.
         """
-        return self._flow.oldest if self._opened else float("inf")
+        return self._flow.oldest if self._opened else NEVER
 
     def join(self, timeout: float) -> bool:
         """Wait for the end; False when `timeout` seconds passed before."""
@@ -214,7 +213,7 @@ class Listener:
             )
             self._ended(3, f"the listener of {self.group!r} died")
         finally:
-            self.pulse = float("inf")
+            self.pulse = NEVER
             self._topics.close()
             self._lifecycle.advance(Phase.STOPPED)
 
@@ -571,7 +570,7 @@ class Listener:
         timers = self._timers
         while timers and timers[0][0] <= now:
             partition = heapq.heappop(timers)[2]
-            partition.wake_at = float("inf")
+            partition.wake_at = NEVER
             if self._partitions.get(partition.place) is partition:
                 self._changed[partition] = None
 
@@ -598,7 +597,7 @@ class Listener:
                         self._tell_retried(partition, job.run.records[0], job.run.attempt)
                     job.lane.pool.submit(job)
             due = partition.due(now)
-            if partition.waiting and now < due < float("inf"):
+            if partition.waiting and now < due < NEVER:
                 self._wake_at(partition, due)
             self._flow.check(partition)
 
@@ -745,7 +744,7 @@ class Listener:
         """Ask the broker again until it answers, or a stop comes: without an answer no partition can begin."""
         asked = False
         while True:
-            self.pulse = float("inf")
+            self.pulse = NEVER
             try:
                 return question()
             except BrokerError as error:
@@ -790,7 +789,7 @@ class Listener:
             # One that a rebalance under way refused goes again: polling lets the rebalance end.
             self._turn_closing(PATIENCE)
         self._commits.give_up()
-        self.pulse = float("inf")
+        self.pulse = NEVER
         self._membership.leave()
 
     def _working(self, mine: Sequence[Partition]) -> bool:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from karafka.clock import NEVER
 from karafka.lifecycle import Phase
 from karafka.reports import Report
-
-NEVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

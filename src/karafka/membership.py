@@ -13,7 +13,7 @@ from dataclasses import replace
 from threading import Thread
 
 from karafka.client import Consumer, Effect, Rebalance, Trouble
-from karafka.clock import Clock
+from karafka.clock import NEVER, Clock
 from karafka.errors import BrokerError
 from karafka.events import ClientReplaced, Events, Unowned
 from karafka.messages import Place
@@ -33,8 +33,6 @@ CLOSE_TIMEOUT = 5.0
 
 # How much longer each time partitions without an owner are borne.
 AGAIN = 4
-
-NEVER = float("inf")
 
 
 class Membership:

@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import TypeAlias
 
 from karafka.assignment import Assignment
+from karafka.clock import NEVER
 from karafka.jobs import Job, Lane, Outcome
 from karafka.messages import Handler, Place, Record, Run, offset_of
 from karafka.metadata import Memo
@@ -186,11 +187,11 @@ class Partition:
         self.paused = False
         #: Whether its dead letter is under way; when it is to be sent again.
         self.burying = False
-        self.rebury_at = float("inf")
+        self.rebury_at = NEVER
         #: Whether all that the client delivered of it was received here: its position there then says something.
         self.positioned = False
         #: When the listener will look at it again, infinity if no timer is set.
-        self.wake_at = float("inf")
+        self.wake_at = NEVER
         self._make_lane = lane
         self._lane = lane()
         self._size_out = 0
@@ -297,7 +298,7 @@ class Partition:
         if self.state is not State.OPEN:
             return opens
         if self._lane.broken and self.out:
-            return float("inf")
+            return NEVER
         if self.policy.max_wait and self.buffer.count < self._run_length():
             return max(opens, self._since + self.policy.max_wait)
         return opens
@@ -305,10 +306,10 @@ class Partition:
     def _opens(self, now: float) -> float:
         """The same as far as all of it is concerned, whatever its messages."""
         if self._stands or self.waits or self.calling or self.welcome or self.sought is not None or self._rewind:
-            return float("inf")
+            return NEVER
         match self.state:
             case State.HELD | State.LEAVING | State.REVOKED:
-                return float("inf")
+                return NEVER
             case State.BACKING_OFF:
                 return max(self.retry_at, self.rests_until)
             case State.OPEN:
@@ -397,7 +398,7 @@ class Partition:
     def bury(self, offset: int | None = None) -> None:  # noqa: ARG002
         """It is on its way to the dead letter topic; nothing is given out until it is there."""
         self.burying = True
-        self.rebury_at = float("inf")
+        self.rebury_at = NEVER
         self._become(State.HELD)
 
     def unburied(self, until: float, offset: int | None = None) -> None:  # noqa: ARG002
@@ -409,7 +410,7 @@ class Partition:
         """The messages whose dead letters are to be sent again now, by their offsets."""
         if self.state is not State.HELD or self.burying or self.rebury_at > now:
             return ()
-        self.rebury_at = float("inf")
+        self.rebury_at = NEVER
         first = self._returned[0] if self._returned else self.buffer.first
         return () if first is None else (first.offset() or 0,)
 
@@ -536,9 +537,9 @@ class Partition:
             self._tried, self._limit = (-1, 0), None
             self._settled.clear()
             self.sought = None
-            if self.rebury_at < float("inf"):
+            if self.rebury_at < NEVER:
                 # It leaves the message that could not be buried behind.
-                self.rebury_at = float("inf")
+                self.rebury_at = NEVER
                 self._become(State.OPEN)
         self._rewind = False
         self._performed = self.received = offset

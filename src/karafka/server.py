@@ -22,7 +22,7 @@ from typing import NoReturn, TypeAlias, TypeVar
 from karafka import policy
 from karafka.aio import LoopPool, LoopThread
 from karafka.app import App
-from karafka.clock import Clock, SystemClock
+from karafka.clock import NEVER, Clock, SystemClock
 from karafka.config import Settings
 from karafka.confluent import ConfluentConsumer, ConfluentTopics
 from karafka.contexts import within
@@ -107,8 +107,8 @@ class Server:
         self._wishes: SimpleQueue[Wish] = SimpleQueue()
         #: After the end: whether work was left running. What runs then ends only with the process.
         self.overran = False
-        # Whether somebody waits for wishes in `run`; and has the process, with its signals, to itself.
-        self._attended = self._alone = False
+        # Whether somebody waits for wishes in `run`.
+        self._attended = False
         # A stop waits for a start that is under way.
         self._moving = Lock()
         self._begun = False
@@ -132,9 +132,9 @@ class Server:
         """Seconds since the oldest turn of a listener began, since the job that runs longest did, and since when the
         oldest unfinished message is that; 0 where there is none. Any thread.
         """
-        turn = min((one.pulse for one in self._listeners), default=float("inf"))
-        begun = min((one.begun for one in self._listeners), default=float("inf"))
-        oldest = min((one.oldest for one in self._listeners), default=float("inf"))
+        turn = min((one.pulse for one in self._listeners), default=NEVER)
+        begun = min((one.begun for one in self._listeners), default=NEVER)
+        oldest = min((one.oldest for one in self._listeners), default=NEVER)
         now = monotonic()
         return max(0.0, now - turn), max(0.0, perf_counter() - begun), max(0.0, now - oldest)
 
@@ -155,8 +155,7 @@ class Server:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 100)
-        self._alone = current_thread() is main_thread()
-        names = SIGNALS if self._alone else frozenset()
+        names = SIGNALS if current_thread() is main_thread() else frozenset()
         before = {name: signal.signal(name, self._signalled) for name in names}
         self._attended = True
         try:
@@ -310,10 +309,7 @@ class Server:
             hurried = self._call_last_hooks(self._lifespan, by, hurried=hurried)
             unfinished += self._lifespan.left
             status = status or self._lifespan.status
-        if self._watchdog is not None:
-            self._watchdog.stop()
-        if self._loop is not None:
-            self._loop.stop(CLEANUP)
+        self._end_threads()
         patience = 0.0 if hurried else LAST_FLUSH
         left = sum(producer.close(patience) for producer in self._producers) + self.app.close_producer(patience)
         if left:
@@ -338,6 +334,10 @@ class Server:
             listener.join(HURRY)  # before the others, whose ends it is not to hear of
         for pool in self._pools:
             pool.stop()
+        self._end_threads()
+
+    def _end_threads(self) -> None:
+        """What is beside listeners and pools, once these have ended or are given up, and the hooks were called."""
         if self._watchdog is not None:
             self._watchdog.stop()
         if self._loop is not None:

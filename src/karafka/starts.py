@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from karafka.client import Consumer, Identities
 from karafka.messages import Place
@@ -19,7 +18,6 @@ from karafka.metadata import Memo, decode
 from karafka.policy import Gap, Policy
 
 NOTHING = Memo()
-NOTHING_READ: Mapping[str, str] = MappingProxyType({})
 # How long one question may take; the caller decides whether to ask again.
 TIMEOUT = 5.0
 
@@ -47,7 +45,7 @@ def resolve(
     places: Sequence[Place],
     policy: Callable[[str], Policy],
     ids: Identities,
-    read: Mapping[str, str] = NOTHING_READ,
+    read: Mapping[str, str],
 ) -> Mapping[Place, Begin]:
     """Where each of `places` begins; `policy(topic)` is its route's, `ids` as far as known, `read` those of the topics
     that this process has read. Raises `BrokerError`.

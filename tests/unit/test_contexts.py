@@ -103,9 +103,7 @@ class TestBaseline:
 class TestOnSet:
     """Told at once, and only of what happens in this context."""
 
-    @pytest.mark.parametrize(
-        ("call", "times"), [(nothing, 0), (set_it, 1), (set_and_back, 1), (set_elsewhere, 0)], ids=str
-    )
+    @pytest.mark.parametrize(("call", "times"), [(nothing, 0), (set_it, 1), (set_and_back, 1), (set_elsewhere, 0)])
     def test_it_tells_once(self, call: Callable[[], None], times: int) -> None:
         """Whatever is set after."""
         assert CAN_BE_TOLD

@@ -31,7 +31,9 @@ def broker() -> Broker:
 
 
 def begin(broker: Broker, *, late: bool = False, places: Sequence[Place] = (P0,)) -> Begin:
-    return resolve(broker, places, lambda _topic: Policy(start="latest" if late else "earliest"), UNKNOWN)[places[0]]
+    return resolve(broker, places, lambda _topic: Policy(start="latest" if late else "earliest"), UNKNOWN, {})[
+        places[0]
+    ]
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -83,7 +85,7 @@ def test_partitions_that_come_to_members_one_after_the_other_begin_alike(broker:
 
 def test_partitions_that_come_together_are_judged_together(broker: Broker) -> None:
     """All of a new topic begin at their ends."""
-    found = resolve(broker, [P0, P1], lambda _topic: LATE, UNKNOWN)
+    found = resolve(broker, [P0, P1], lambda _topic: LATE, UNKNOWN, {})
 
     assert [found[place].offset for place in (P0, P1)] == [20, 20]
 
@@ -100,7 +102,7 @@ def test_topics_are_judged_one_by_one(broker: Broker) -> None:
     other = Place("clicks", 0)
     broker.append(other, Letter("clicks", 0, 0))
 
-    found = resolve(broker, [P0, other], lambda topic: LATE if topic == "clicks" else Policy(), UNKNOWN)
+    found = resolve(broker, [P0, other], lambda topic: LATE if topic == "clicks" else Policy(), UNKNOWN, {})
 
     assert (found[P0].offset, found[other].offset) == (10, 1)
 
@@ -109,7 +111,7 @@ def test_nothing_asked_nothing_answered(broker: Broker) -> None:
     """No question goes to the broker."""
     broker.refusals.append(BrokerError("away", retriable=True))
 
-    assert resolve(broker, [], lambda _topic: LATE, UNKNOWN) == {}
+    assert resolve(broker, [], lambda _topic: LATE, UNKNOWN, {}) == {}
 
 
 def test_a_broker_that_does_not_answer_is_said(broker: Broker) -> None:
@@ -126,7 +128,7 @@ class TestGaps:
     def test_latest_goes_on_at_the_end(self, broker: Broker) -> None:
         """Which is committed."""
         broker.stored[P0] = 3
-        found = resolve(broker, [P0], lambda _topic: Policy(on_gap="latest"), UNKNOWN)[P0]
+        found = resolve(broker, [P0], lambda _topic: Policy(on_gap="latest"), UNKNOWN, {})[P0]
 
         assert found == Begin(20, 3, missed=(3, 10, 20))
 
@@ -134,7 +136,7 @@ class TestGaps:
     def test_stop_stands_still_and_keeps_what_is_committed(self, broker: Broker, committed: int) -> None:
         """Nothing is to be committed: a person decides."""
         broker.stored[P0] = committed
-        found = resolve(broker, [P0], lambda _topic: Policy(on_gap="stop"), UNKNOWN)[P0]
+        found = resolve(broker, [P0], lambda _topic: Policy(on_gap="stop"), UNKNOWN, {})[P0]
 
         assert found.stands
         assert found.offset == found.committed
@@ -149,7 +151,7 @@ class TestIds:
     def begin(self, broker: Broker, ids: Identities, kept: Memo | None) -> Begin:
         broker.stored[P0] = 15
         broker.metadata[P0] = encode(kept or Memo())
-        return resolve(broker, [P0], lambda _topic: LATE, ids)[P0]
+        return resolve(broker, [P0], lambda _topic: LATE, ids, {})[P0]
 
     def test_an_offset_of_this_topic_holds(self, broker: Broker) -> None:
         """Its memo goes on."""
