@@ -7,7 +7,6 @@ the same place begins when all of it is back. The listener's thread's alone.
 
 from __future__ import annotations
 
-import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from karafka.messages import Handler, Place, Run
 from karafka.partition import Partition
 from karafka.policy import Backoff, End, Policy, judge
 from karafka.setbacks import Work
+from karafka.stacks import traceback_of
 
 
 @dataclass(slots=True)
@@ -146,7 +146,7 @@ class Hooks:
         if isinstance(end := judge(Policy(), error, 1), End):
             verdict = f"ends the process with status {end.status}"
             self._ended(end.status, f"{type(error).__name__} was raised in {name} of {topic}/{number}")
-        text = "".join(traceback.format_exception(error))
+        text = traceback_of(error)
         event = HookFailed(
             group=self._group,
             topic=topic,

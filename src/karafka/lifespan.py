@@ -18,6 +18,7 @@ from karafka.contexts import AT_WORK
 from karafka.errors import StartError, words
 from karafka.events import AppHookFailed
 from karafka.policy import End, Policy, judge
+from karafka.stacks import traceback_of
 
 # How the thread is named that a plain hook runs on.
 HOOKS = "karafka-hooks"
@@ -108,7 +109,7 @@ class Lifespan:
         return True
 
     def _tell(self, name: str, error: BaseException, verdict: str) -> None:
-        text = "".join(traceback.format_exception(error))
+        text = traceback_of(error)
         said = f"{type(error).__name__}: {words(error)}"
         self._app.events.tell(AppHookFailed(hook=name, error=said, verdict=verdict, traceback=text))
 

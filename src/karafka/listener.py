@@ -8,7 +8,6 @@ One listener per subscription (a consumer group on a cluster), on one thread, wh
 from __future__ import annotations
 
 import heapq
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -34,6 +33,7 @@ from karafka.messages import Place, Record
 from karafka.partition import RUN_TIME, Partition, State, measure
 from karafka.quarantine import Quarantine, Token
 from karafka.setbacks import Interred, Setbacks, Work
+from karafka.stacks import traceback_of
 from karafka.starts import TIMEOUT, Begin, beyond
 from karafka.troubles import Troubles
 from karafka.watch import Ids, Names, Reached, Seen, TopicsRead, Unowned
@@ -207,7 +207,7 @@ class Listener:
             if not self._abandoned:
                 self.close()
         except BaseException as error:  # noqa: BLE001 - a thread that dies unseen looks like a healthy server
-            text = "".join(traceback.format_exception(error))
+            text = traceback_of(error)
             self._events.tell(
                 told.ListenerDied(group=self.group, error=f"{type(error).__name__}: {error}", traceback=text)
             )

@@ -7,7 +7,6 @@ the answers to burials, which come by its inbox.
 from __future__ import annotations
 
 import random
-import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, assert_never
@@ -34,6 +33,7 @@ from karafka.policy import (
     grave_headers,
     judge,
 )
+from karafka.stacks import traceback_of
 
 
 class Burier(Protocol):
@@ -225,7 +225,7 @@ class Setbacks:
                 controller=controller,
                 kind=type(error).__name__,
                 error=words(error),
-                traceback="".join(traceback.format_exception(error)),
+                traceback=traceback_of(error),
                 verdict=verdict,
             )
         )

@@ -1,4 +1,4 @@
-"""Where everything stands: the stacks of threads, and of tasks down to the line where each waits, as text."""
+"""Stacks as text: of errors, of threads, and of tasks down to the line where each waits."""
 
 from __future__ import annotations
 
@@ -9,8 +9,73 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Iterator
-from types import FrameType
+from types import CodeType, FrameType, TracebackType
 from typing import IO, Any
+
+# How many stacks of errors are remembered.
+MOST = 256
+
+# As `traceback` says it.
+_CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
+_CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
+
+# Of which it says more than a line, or guesses at what was meant.
+_ELABORATE = (SyntaxError, NameError, AttributeError, ImportError)
+
+_texts: dict[tuple[tuple[CodeType, int], ...], str] = {}
+
+
+def traceback_of(error: BaseException) -> str:
+    """What Python prints of `error`, with those that led to it. Any thread.
+
+    The text of a stack takes up to a millisecond to make, and messages tend to fail where others did: it is remembered.
+    """
+    parts: list[str] = []
+    told: set[int] = set()
+    one: BaseException | None = error
+    while one is not None:
+        if isinstance(one, BaseExceptionGroup) or id(one) in told:
+            return "".join(traceback.format_exception(error))
+        told.add(id(one))
+        parts.append(_stack(one.__traceback__) + _words(one))
+        if one.__cause__ is not None:
+            parts.append(_CAUSE)
+            one = one.__cause__
+        elif one.__context__ is not None and not one.__suppress_context__:
+            parts.append(_CONTEXT)
+            one = one.__context__
+        else:
+            one = None
+    return "".join(reversed(parts))
+
+
+def _stack(stack: TracebackType | None) -> str:
+    if stack is None:
+        return ""
+    frames: list[tuple[CodeType, int]] = []
+    at: TracebackType | None = stack
+    while at is not None:
+        frames.append((at.tb_frame.f_code, at.tb_lasti))
+        at = at.tb_next
+    key = tuple(frames)
+    if (text := _texts.get(key)) is None:
+        if len(_texts) >= MOST:
+            _texts.clear()
+        text = _texts[key] = "".join(["Traceback (most recent call last):\n", *traceback.format_tb(stack)])
+    return text
+
+
+def _words(error: BaseException) -> str:
+    """Its last line. Python's own way looks at the stacks of all that led to it again."""
+    if isinstance(error, _ELABORATE) or hasattr(error, "__notes__"):
+        return "".join(traceback.format_exception_only(error))
+    kind = type(error)
+    module = "" if kind.__module__ in {"builtins", "__main__"} else f"{kind.__module__}."
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001 - the user's own
+        said = "<exception str() failed>"
+    return f"{module}{kind.__qualname__}{said and ': '}{said}\n"
 
 
 def all_stacks(loop: asyncio.AbstractEventLoop | None = None) -> str:
