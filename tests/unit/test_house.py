@@ -18,22 +18,7 @@ ROOT = Path(karafka.__file__).parent
 # From the roof down; within a row a module may use those to its left. Folders stand for all that is in them.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli", "web", "testing", "contrib"),
-    (
-        *(
-            "app",
-            "notify",
-            "lifespan",
-            "server",
-            "background",
-            "reports",
-            "link",
-            "child",
-            "members",
-            "swarm",
-            "runtime",
-        ),
-        "supervisor",
-    ),
+    ("app", "notify", "lifespan", "server", "background", "processes"),
     ("interchangers", "responders", "controllers", "handlers", "order", "backends", "routing"),
     (
         *(
@@ -79,7 +64,7 @@ DOORS = {
     "uvloop": {"aio"},
     "threading": {
         *("aio", "app", "assignment", "delivery", "devbroker", "events", "jobs", "lifecycle", "lifespan"),
-        *("link", "listener", "membership", "pool", "producer", "quarantine", "reports", "server", "stacks"),
+        *("listener", "membership", "pool", "producer", "processes", "quarantine", "server", "stacks"),
         *("troubles", "watch", "watchdog"),
         "cli",
     },

@@ -12,9 +12,9 @@ from karafka import events as told
 from karafka.clock import ManualClock
 from karafka.events import Event, Events
 from karafka.lifecycle import Phase
-from karafka.members import Limits
-from karafka.reports import Report
-from karafka.swarm import BLIND, DELAYS, LAST_WORDS, LATE, LATE_HURRIED, SETTLE, YOUNG, Swarm
+from karafka.processes.members import Limits
+from karafka.processes.reports import Report
+from karafka.processes.swarm import BLIND, DELAYS, LAST_WORDS, LATE, LATE_HURRIED, SETTLE, YOUNG, Swarm
 
 E = TypeVar("E", bound=Event)
 WORKS = Report(phase=Phase.RUNNING, works=True, partitions=2)

@@ -12,7 +12,7 @@ from karafka.errors import BrokerError
 from karafka.events import Events
 from karafka.lifecycle import Phase
 from karafka.messages import Place
-from karafka.reports import WINDOW, Account, Report
+from karafka.processes.reports import WINDOW, Account, Report
 
 FIRST, SECOND = Place("orders", 0), Place("orders", 1)
 STARTED = told.ServerStarted(client_id="shop", groups={"g": ("orders",), "h": ("orders",)})

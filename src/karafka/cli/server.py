@@ -17,8 +17,8 @@ from karafka.errors import ConfigError
 if TYPE_CHECKING:
     from karafka.app import App
     from karafka.devbroker import Embedded
-    from karafka.link import Link
-    from karafka.supervisor import Supervisor
+    from karafka.processes.link import Link
+    from karafka.processes.supervisor import Supervisor
 
 
 Decorator: TypeAlias = Callable[[Callable[..., None]], Callable[..., None]]
@@ -116,7 +116,7 @@ def _link() -> Link | None:
     place = os.environ.pop("KARAFKA_PROCESS", None)
     if place is None:
         return None
-    from karafka.link import Link  # noqa: PLC0415
+    from karafka.processes.link import Link  # noqa: PLC0415
 
     link = Link(place)
     link.start()
@@ -147,8 +147,8 @@ def _supervisor(
     max_handler_age: float | None,
     hang_after: float | None,
 ) -> Supervisor:
-    from karafka.members import Limits  # noqa: PLC0415
-    from karafka.supervisor import Supervisor  # noqa: PLC0415
+    from karafka.processes.members import Limits  # noqa: PLC0415
+    from karafka.processes.supervisor import Supervisor  # noqa: PLC0415
 
     said = {"memory": max_memory, "age": max_age, "handler": max_handler_age, "hang": hang_after}
     limits = Limits(**{name: limit for name, limit in said.items() if limit is not None})

@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from karafka.runtime import answers
+from karafka.processes.runtime import answers
 
 HEADINGS = ("process", "pid", "state", "uptime", "parts", "lag", "msg/s", "memory", "handler", "oldest")
 # Those that are words; the others are numbers, and stand to the right.

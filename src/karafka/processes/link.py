@@ -23,7 +23,7 @@ from karafka.errors import BrokerError
 from karafka.events import SupervisorGone
 from karafka.lifecycle import Phase
 from karafka.messages import Place
-from karafka.reports import Account, Report, memory
+from karafka.processes.reports import Account, Report, memory
 from karafka.server import GRACE, LAST_FLUSH, Server
 from karafka.stacks import all_stacks
 

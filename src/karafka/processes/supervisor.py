@@ -17,17 +17,17 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from karafka import runtime
 from karafka.app import App
-from karafka.child import Child
 from karafka.clock import SystemClock
 from karafka.errors import ConfigError
 from karafka.events import StatusHidden
 from karafka.lifecycle import Phase
-from karafka.members import Limits, Member, Slot
 from karafka.notify import notify
+from karafka.processes import runtime
+from karafka.processes.child import Child
+from karafka.processes.members import Limits, Member, Slot
+from karafka.processes.swarm import Swarm
 from karafka.server import STOPS, Server
-from karafka.swarm import Swarm
 
 SIGNALS = STOPS | {signal.SIGTSTP, signal.SIGTTIN, signal.SIGHUP, signal.SIGCHLD}
 # How long whoever asks waits for processes that do not answer.

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from karafka.clock import NEVER
 from karafka.lifecycle import Phase
-from karafka.reports import Report
+from karafka.processes.reports import Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,8 @@ from karafka import events as told
 from karafka.clock import NEVER, Clock
 from karafka.events import Events
 from karafka.lifecycle import Phase
-from karafka.members import Limits, Member, Process, Slot
 from karafka.policy import Backoff
+from karafka.processes.members import Limits, Member, Process, Slot
 from karafka.server import DIED, ECHO, GRACE, HURRY, LAST_FLUSH, STOPPED, TIMED_OUT
 from karafka.troubles import MISCONFIGURED
 

@@ -12,8 +12,8 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 
-from karafka.link import STACKS, VARIABLE
-from karafka.reports import Report
+from karafka.processes.link import STACKS, VARIABLE
+from karafka.processes.reports import Report
 from karafka.stacks import scratch, taken
 
 # Who waits for the supervisor is not told of each of its processes.

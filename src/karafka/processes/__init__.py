@@ -1,0 +1,1 @@
+"""One server, several processes: `Supervisor` starts and watches them, `Swarm` decides, a `Link` ties each to it."""
