@@ -166,6 +166,8 @@ class LoopPool:
         self._called = False
         # How many tasks serve: the thread's set has them for a moment longer.
         self._serving = 0
+        # Who ended a job last: of whoever does so twice in a row nobody knows that it let others have their turn.
+        self._served_last: asyncio.Task[None] | None = None
         self._stopped = Event()
 
     def submit(self, job: Job) -> None:
@@ -199,20 +201,21 @@ class LoopPool:
         leaves a variable behind. See `ThreadPool._serve` for the order of what follows a job.
         """
         AT_WORK.set(NOBODY)
-        task, before = asyncio.current_task(), Baseline()
+        task, thread, before = asyncio.current_task(), self._thread, Baseline()
         while not self._stopped.is_set():
             if (job := lane.take()) is not None:
                 outcome = await perform_async(job)
-                self._thread.last, self._thread.ended = AT_WORK.get(), monotonic()
+                thread.last, thread.ended = AT_WORK.get(), monotonic()
                 if self._stopped.is_set() and outcome.error is not None:
                     _tell_late(outcome.error)
                 lane.reply(outcome)
             lane.release()
             if lane.claim():
                 self._waiting.append(lane)
-            if self._waiting:
+            if self._waiting and self._served_last is task:
                 with suppress(asyncio.CancelledError):
-                    await asyncio.sleep(0)  # the others' turn
+                    await asyncio.sleep(0)  # it did not wait: the others' turn
+            self._served_last = task
             if not self._waiting:
                 break
             lane = self._waiting.popleft()

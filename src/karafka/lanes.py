@@ -37,7 +37,7 @@ FULL = 1 << 30
 class Strand:
     """The messages of one lane that are in hand and not out, in order."""
 
-    __slots__ = ("attempts", "busy", "due", "failed", "lane", "limit", "name", "queued", "records", "stuck")
+    __slots__ = ("attempts", "busy", "due", "failed", "limit", "name", "queued", "records", "stuck")
 
     def __init__(self, name: Hashable) -> None:
         self.name = name
@@ -51,8 +51,6 @@ class Strand:
         #: How often its first message failed; how long the batch was that failed, and how long the next one may be.
         self.attempts = self.failed = 0
         self.limit: int | None = None
-        #: By which its jobs go, once it had one.
-        self.lane: Lane | None = None
 
     @property
     def first(self) -> int:
@@ -106,6 +104,8 @@ class Lanes(Partition):
         self._burials = 0
         # Dead letters that are to be sent again: when, and of which offset.
         self._mourned: list[tuple[float, int]] = []
+        # By which no job goes at present: as many were made as jobs were out at once.
+        self._idle: list[Lane] = []
         # Messages in strands, and their bytes.
         self._waiting = self._size_waiting = 0
         # Performed, and waiting for a mark.
@@ -332,9 +332,8 @@ class Lanes(Partition):
         for strand in strands:
             strand.queued, strand.busy, strand.due = False, True, 0.0
         count, size = len(records), sum(map(len, records))
-        if first.lane is None:
-            first.lane = self._make_lane()
-        job = Job(Run(records, attempt, self.assignment), self, first.lane, size)
+        lane = self._idle.pop() if self._idle else self._make_lane()
+        job = Job(Run(records, attempt, self.assignment), self, lane, size)
         self.out[job] = None
         self._owners[job] = strands
         self._waiting -= count
@@ -425,8 +424,8 @@ class Lanes(Partition):
         self._perform(run.records[:finished])
         if self.suspicion is not None:
             self._clear(self.offsets.finished)
-        if job.lane.broken:
-            owners[0].lane = None
+        if not job.lane.broken:
+            self._idle.append(job.lane)
         if finished == length and outcome.error is None:
             for strand in owners:
                 strand.busy, strand.attempts, strand.limit = False, 0, None
