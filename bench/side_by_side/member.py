@@ -10,7 +10,7 @@ import asyncio
 import json
 import sys
 import time
-from threading import Event, Lock
+from threading import Event, Lock, Thread
 from typing import Any
 
 from bench.side_by_side.scenarios import DELAY, HOT, SCENARIOS, Item
@@ -97,9 +97,14 @@ class AsyncController(Controller[int]):
 controller = AsyncController if scenario.asynchronous else SyncController
 app.topic(topic, order=scenario.order, concurrency=scenario.workers)(controller)
 server = Server(app)
-server.start()
-if not account.all.wait(120):
-    raise SystemExit(f"{len(account.done)} of {len(items)} within 120 s")
-if status := server.stop():
+
+
+def end() -> None:
+    account.all.wait(120)
+    server.stop()
+
+
+Thread(target=end).start()
+if status := server.run():  # as `karafka server` does
     raise SystemExit(f"ended with status {status}")
 print(json.dumps(account.verdict()))

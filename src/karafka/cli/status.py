@@ -40,7 +40,7 @@ def status(target: str | None, client_id: str | None, *, as_json: bool) -> None:
         from karafka.cli.load import load_app  # noqa: PLC0415 - needs the client
 
         client_id = load_app(target).config.client_id
-    found = [one for one in answers() if client_id in {None, one["client_id"]}]
+    found = sorted((one for one in answers() if client_id in {None, one["client_id"]}), key=_named)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     elif sys.stdout.isatty():
@@ -55,6 +55,10 @@ def status(target: str | None, client_id: str | None, *, as_json: bool) -> None:
             f"No server{whose} with several processes runs here: karafka server --processes N starts one.", err=True
         )
         sys.exit(1)
+
+
+def _named(supervisor: Mapping[str, Any]) -> tuple[str, int]:
+    return supervisor["client_id"], supervisor["pid"]
 
 
 def title(supervisor: Mapping[str, Any]) -> str:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from karafka.errors import ConfigError
@@ -31,15 +31,16 @@ def folder() -> Path:
 
 
 @contextmanager
-def opened(client_id: str) -> Iterator[socket.socket]:
+def opened() -> Iterator[socket.socket]:
     """A socket that answers for this process, until the end of the block. Raises `OSError`."""
     there = folder()
     there.mkdir(mode=0o700, exist_ok=True)
     _trust(there)
     for path in there.glob("*.sock"):
         _remove_if_dead(path)
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", client_id)[:40]
-    path = there / f"{name}.{os.getpid()}.sock"
+    # Short: the whole path may have a hundred characters, and temporary folders may lie deep. Containers that share
+    # one may each be process 1.
+    path = there / f"{os.getpid()}-{token_hex(2)}.sock"
     draft = path.with_suffix(".new")
     with socket.socket(socket.AF_UNIX) as link:
         try:
@@ -70,7 +71,7 @@ def _remove_if_dead(path: Path) -> None:
 
 
 def answers() -> Iterator[Mapping[str, Any]]:
-    """What each running supervisor of this user says, in the order of their sockets' names. Raises `ConfigError`."""
+    """What each running supervisor of this user says, in any order. Raises `ConfigError`."""
     there = folder()
     try:
         _trust(there)
@@ -78,7 +79,7 @@ def answers() -> Iterator[Mapping[str, Any]]:
         return
     except PermissionError as error:
         raise ConfigError(f"{error}: remove it, or set XDG_RUNTIME_DIR, for the server and for this command") from None
-    for path in sorted(there.glob("*.sock")):
+    for path in there.glob("*.sock"):
         with suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as link:
             link.settimeout(PATIENCE)
             link.connect(str(path))

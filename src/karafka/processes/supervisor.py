@@ -151,7 +151,7 @@ class Supervisor:
 
     def _opened(self, stack: ExitStack) -> socket.socket | None:
         try:
-            return stack.enter_context(runtime.opened(self._swarm.client_id))
+            return stack.enter_context(runtime.opened())
         except OSError as error:
             self._app.events.tell(StatusHidden(reason=str(error)))
             return None
