@@ -350,6 +350,13 @@ class ConfluentConsumer:
 
     def resume(self, places: Sequence[Place]) -> None:
         self._quietly(self._client.resume, places)
+        # The thread that fetches from a broker of which all was paused looks once a second whether that still is so;
+        # a seek wakes it. To where resuming goes on anyway: a partition that was sought meanwhile has no position.
+        for place in places:
+            with suppress(KafkaException):
+                (there,) = self._client.position([TopicPartition(*place)])
+                if there.offset >= 0:
+                    self._client.seek(there)
 
     def _quietly(self, call: Any, places: Sequence[Place]) -> None:
         # A partition that the client has given up meanwhile is refused: the revocation is on its way to us.

@@ -28,10 +28,9 @@ QUICK, SLOW = 25e-6, 50e-6
 # A job of several lanes is as long at least, in seconds: the hand-over is to cost little beside it. While there is more
 # to do than workers can begin, it may be longer: what it has not taken up is given to others if it stands still.
 BUNDLE_TIME, LONG_BUNDLE_TIME = 1e-3, 20e-3
-# Jobs that wait beside those that are performed, as a share of these: no worker waits for the listener.
-SPARE = 4
-
-FULL = 1 << 30
+# Jobs wait beside those that are performed, so that no worker waits for the listener: for so many seconds, but this
+# share of the others at least, and as many as these at most. What is tried again goes behind them.
+SPARE_TIME, SPARE = 0.05, 0.25
 
 
 class Strand:
@@ -77,9 +76,10 @@ class Lanes(Partition):
         self.offsets = Scattered(assignment.offset, committed, memo.above)
         self._name = policy.lane
         self._width = policy.width
-        self._most = policy.width + max(1, policy.width // SPARE)
         self._apart = True
-        # How many messages of different lanes make a job that is worth its hand-over; and how many it may have.
+        # How many jobs may be out; how many messages of different lanes make one that is worth its hand-over, and how
+        # many it may have.
+        self._most = policy.width + max(1, int(policy.width * SPARE))
         self._bundle = self._long_bundle = 1
         # Until when all that is out is waited for, so that what comes can go together.
         self._gather_by = NEVER
@@ -309,10 +309,22 @@ class Lanes(Partition):
             return []
         if not self._apart:
             return super().hand_out(now)
+        self._tune()
         jobs = [self._next()]
         while self._ready and len(self.out) < self._most and self._room():
             jobs.append(self._next())
         return jobs
+
+    def _tune(self) -> None:
+        """Jobs are cut by how long messages take."""
+        if self.pace is None:
+            return
+        pace, width = max(self.pace, 1e-9), self._width
+        self._most = width + max(1, int(width * min(1.0, max(SPARE, SPARE_TIME / pace))))
+        if not self.policy.batch:
+            most = self.policy.max_messages
+            self._bundle = min(most, int(BUNDLE_TIME / pace))
+            self._long_bundle = min(most, int(LONG_BUNDLE_TIME / pace))
 
     def _next(self) -> Job:
         """The oldest message that may go, and what goes with it."""
@@ -420,7 +432,8 @@ class Lanes(Partition):
         self._count_out -= length - self._early.pop(job, 0)
         self._size_out -= job.size
         if finished:
-            self._measure(outcome.elapsed / finished)
+            pace = outcome.elapsed / finished
+            self.pace = pace if self.pace is None else 0.7 * self.pace + 0.3 * pace
         self._perform(run.records[:finished])
         if self.suspicion is not None:
             self._clear(self.offsets.finished)
@@ -449,13 +462,6 @@ class Lanes(Partition):
         for strand in owners:
             self._offer(strand, self._now)
         return setback
-
-    def _measure(self, pace: float) -> None:
-        self.pace = pace = pace if self.pace is None else 0.7 * self.pace + 0.3 * pace
-        if not self.policy.batch:
-            most = self.policy.max_messages
-            self._bundle = min(most, int(BUNDLE_TIME / pace) if pace else FULL)
-            self._long_bundle = min(most, int(LONG_BUNDLE_TIME / pace) if pace else FULL)
 
     def _settle_together(self, outcome: Outcome) -> Setback | None:
         run = outcome.job.run

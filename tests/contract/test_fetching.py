@@ -117,6 +117,24 @@ def test_resuming_beside_an_idle_partition_is_quick(real: Broker) -> None:
     assert sorted(took)[2] < 0.2, took
 
 
+def test_resuming_is_quick_where_all_was_paused(real: Broker) -> None:
+    """The client's own thread looks once a second whether a broker is to be asked again."""
+    topic = real.topic()
+    real.send(topic, map(str, range(20_000)))
+    place = Place(topic, 0)
+    with Member(real, topic) as member:
+        member.until(lambda: member.count() > 0)
+        took = []
+        for _ in range(9):
+            member.client.pause([place])
+            member.turn(0.15)
+            began, seen = time.monotonic(), member.count()
+            member.client.resume([place])
+            member.until(lambda seen=seen: member.count() > seen)  # type: ignore[misc]
+            took.append(time.monotonic() - began)
+    assert sorted(took)[4] < 0.2, took
+
+
 def test_seek_gives_again_what_lies_behind(broker: Broker) -> None:
     topic = broker.topic()
     place = Place(topic, 0)

@@ -266,13 +266,26 @@ def test_only_more_than_may_be_out_leaves_time_to_spare(build: Build) -> None:
     house.begin().end(elapsed=0.008)
     house.turn()
     in_hand = partition.count - partition.waiting
-    assert len(partition.out) == 5
-    assert partition.spare == pytest.approx(1 / 4 * 0.008 * in_hand / 5)
+    assert len(partition.out) == 8
+    assert partition.spare == pytest.approx(4 / 4 * 0.008 * in_hand / 8)
 
     house.free(0)
     house.turn(30)
     assert len(house.offsets()) >= 99
     assert partition.spare == 0.0
+
+
+@pytest.mark.parametrize(("elapsed", "out"), [(0.001, 16), (0.1, 12), (60.0, 10)])
+def test_what_waits_beside_the_workers_is_little_work(build: Build, elapsed: float, out: int) -> None:
+    """So that none of them waits; but what is tried again, and is older, goes behind that."""
+    house = build(policy=by_lane(lane=offset_of, width=8), partitions=(0,))
+    house.block(0)
+    house.send("orders", count=100)
+    house.turn()
+    house.begin().end(elapsed=elapsed)
+    house.turn()
+
+    assert len(owned(house).out) == out
 
 
 def test_what_waits_for_a_lane_that_is_out_leaves_no_time_to_spare(build: Build) -> None:
