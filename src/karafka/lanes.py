@@ -378,19 +378,26 @@ class Lanes(Partition):
             self.offsets.settle(self.received, offset)
         super().jump(offset)
 
+    def blocks(self, job: Job) -> bool:
+        return job not in self._owners
+
     def free(self, job: Job) -> bool:
         run, owners = job.run, self._owners.get(job)
         taken = run.taken
-        if not taken or taken >= len(run.records) or self.state >= State.LEAVING or self.suspect or self._returned:
+        if not taken or self.state is State.REVOKED:
             return False
+        if owners is None:
+            return self._part(job, taken)
+        early = self._early.get(job, 0)
+        if early == taken - 1 and taken == len(run.records):
+            return False
+        self._settle_early(job, owners, early, taken - 1)
         rest, run.records = run.records[taken:], run.records[:taken]
         size = sum(map(len, rest))
         job.size -= size
         self._count_out -= len(rest)
         self._size_out -= size
-        if owners is None:
-            self._part(job, rest)
-        elif len(owners) == 1:
+        if len(owners) == 1:
             self._give_back(owners[0], rest)
         else:
             for strand, record in zip(owners[taken:], rest, strict=True):
@@ -400,8 +407,26 @@ class Lanes(Partition):
             del owners[taken:]
         return True
 
-    def _part(self, job: Job, rest: list[Record]) -> None:
-        """The message that `job` has in hand goes on by itself; `rest` and what is behind it go apart."""
+    def _settle_early(self, job: Job, owners: list[Strand], start: int, end: int) -> None:
+        """Those of its messages are performed: neither they nor their lanes wait for the one in hand."""
+        self._perform(job.run.records[start:end])
+        self._early[job] = end
+        self._count_out -= end - start
+        for index in range(start, end) if len(owners) > 1 else ():
+            strand, owners[index] = owners[index], Strand(object())
+            strand.busy, strand.attempts, strand.limit = False, 0, None
+            self._offer(strand, self._now)
+
+    def _part(self, job: Job, taken: int) -> bool:
+        """The message that `job` has in hand goes on by itself; what it has not begun, and what is behind it, apart."""
+        run = job.run
+        if self.state >= State.LEAVING or self.suspect or self._returned:
+            return False
+        rest, run.records = run.records[taken:], run.records[:taken]
+        size = sum(map(len, rest))
+        job.size -= size
+        self._count_out -= len(rest)
+        self._size_out -= size
         for other in [one for one in self.out if one is not job and one.lane.withdraw(one)]:
             del self.out[other]
             self._count_out -= len(other.run.records)
@@ -416,8 +441,11 @@ class Lanes(Partition):
         strand.busy = True
         self._strands[strand.name] = strand
         self._owners[job] = [*(Strand(object()) for _ in done), strand]
-        self.buffer.put_back(rest, measure(rest))
-        self._spread(self._now)
+        if rest:
+            self.buffer.put_back(rest, measure(rest))
+        if self.buffer.count:
+            self._spread(self._now)
+        return True
 
     # ── settling ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -630,7 +630,9 @@ class Listener:
             stuck = []
             for job in partition.out:
                 started, run = job.started, job.run
-                if started is None or now - started <= RUN_TIME or len(run.records) == 1:
+                if started is None or now - started <= RUN_TIME:
+                    continue
+                if len(run.records) == 1 and not partition.blocks(job):
                     continue
                 if not run.halted:
                     run.halt()
@@ -696,6 +698,7 @@ class Listener:
         while self._awaited(partitions, self._hooks.farewell) and self._clock.monotonic() < min(until, self._stop_by):
             self.pulse = monotonic()
             self._settle(wait=PATIENCE)
+            self._slice()
             now = self._clock.monotonic()
             self._wake(now)
             self._dispatch(now)
@@ -800,6 +803,7 @@ class Listener:
         self.pulse = monotonic()
         self._receive(patience)
         self._settle(wait=0.0 if patience else PATIENCE)
+        self._slice()
         self._commits.turn(self._clock.monotonic(), self._busy, idle=False)
 
     def _left(self, mine: Sequence[Partition]) -> tuple[str, ...]:

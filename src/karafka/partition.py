@@ -491,8 +491,13 @@ class Partition:
         self.sought = to
         self.recall()
 
+    def blocks(self, job: Job) -> bool:  # noqa: ARG002
+        """Whether what is out behind `job` waits for it although order does not ask for that."""
+        return False
+
     def free(self, job: Job) -> bool:  # noqa: ARG002
-        """`job` is halted and does not end: what it has not taken up need not wait for it, where order allows that.
+        """`job` is halted and does not end: what it has done counts, and what is not taken up yet, here and behind it,
+        need not wait for it, where order allows that.
 
         Whether there was anything.
         """

@@ -10,12 +10,13 @@ import pytest
 from karafka import events as told
 from karafka.assignment import CommitWanted, LaneAssignment
 from karafka.client import Effect, Trouble
+from karafka.jobs import Job
 from karafka.lanes import Lanes
 from karafka.messages import Place, Record, offset_of
 from karafka.metadata import Memo, decode, encode
 from karafka.policy import Backoff, DeadLetter, Policy
 from tests.unit.conftest import Build
-from tests.unit.house import House
+from tests.unit.house import Hand, House
 
 P0 = Place("orders", 0)
 PLAIN = Backoff(first=1, cap=30, factor=2, jitter=0)
@@ -252,6 +253,78 @@ def test_only_what_was_finished_above_this_very_offset_counts(build: Build, base
     house.turn(60)
 
     assert sorted(house.offsets()) == list(range(5 if base == 0 else 10))
+
+
+def at_the_fourth(build: Build) -> tuple[House, Hand]:
+    """Messages of lanes of their own go together, and a worker stands still at the fourth."""
+    house = build(policy=by_lane(lane=offset_of, width=2), partitions=(0,))
+    house.block(0)
+    house.send("orders", count=100)
+    house.turn()
+    for _ in range(3):
+        house.begin().end(elapsed=0.0001)  # by themselves, as nothing was known of them yet
+        house.turn()
+    hand = house.begin()
+    assert len(hand.job.run.records) > 4
+    assert hand.step(4) == [3, 4, 5, 6]
+    hand.late(1.0)
+    return house, hand
+
+
+def offsets_of(job: Job) -> list[int]:
+    return [one.offset() or 0 for one in job.run.records]
+
+
+def test_who_is_done_waits_for_nobody_of_the_same_job(build: Build) -> None:
+    """The others are finished, or go with somebody else."""
+    house, hand = at_the_fourth(build)
+    house.turn(30)
+    assert offsets_of(hand.job) == [3, 4, 5, 6]
+    house.free(0)
+    house.turn(30)
+    assert house.committed == {P0: 6}
+    assert kept(house) == (1, 93)
+
+    hand.end()
+    house.turn(30)
+    assert house.committed == {P0: 100}
+
+
+def test_what_is_done_of_a_job_that_does_not_end_counts_when_its_partition_goes(build: Build) -> None:
+    """The next owner does not do it again."""
+    house, _ = at_the_fourth(build)
+    house.revoke("orders", 0)
+
+    assert house.committed == {P0: 6}
+
+
+def test_what_is_done_of_a_job_that_does_not_end_counts_at_a_stop(build: Build) -> None:
+    house, _ = at_the_fourth(build)
+    house.close(within=2.0)
+
+    assert house.committed == {P0: 6}
+
+
+def test_behind_a_lone_quick_message_that_stands_still_the_others_go(build: Build) -> None:
+    """It was to be done in a moment, as all before it: nobody of another lane waits for it."""
+    house = build(policy=by_lane(lane=offset_of, width=2), partitions=(0,))
+    house.send("orders", count=400)
+    house.turn(30)
+    assert not owned(house)._apart
+    house.block(0)
+    house.send("orders", count=1)
+    house.turn()
+    hand = house.begin()
+    assert hand.step() == [400]
+    house.send("orders", count=9)
+    house.turn(3)
+    hand.late(1.0)
+    house.free(0)
+    house.turn(30)
+
+    assert set(house.offsets()) == {*range(400), *range(401, 410)}
+    assert house.committed == {P0: 400}
+    assert kept(house) == (1, 9)
 
 
 def test_only_more_than_may_be_out_leaves_time_to_spare(build: Build) -> None:
