@@ -1,0 +1,1 @@
+"""What several processes do more than one: see `__main__`."""
