@@ -41,7 +41,7 @@ def main(rounds: int, records: int, bootstrap: str | None, *, write: bool) -> No
     if write:
         said = (
             f"{records:,} messages of 2 ms of computing over {PARTITIONS} partitions; {rounds} rounds in turn.\n"
-            "*Bare*: one or two loops with the same work, without Kafka, in the same round. Each run's ledger was checked:\n"
+            "*Bare*: one or two loops with the same work, without Kafka, in the same round. Ledgers were checked:\n"
             "each message performed once, all committed."
         )
         save(RESULTS, "Processes", "python -m bench.processes", said, HEAD, rows)
