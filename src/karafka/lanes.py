@@ -392,11 +392,7 @@ class Lanes(Partition):
         if early == taken - 1 and taken == len(run.records):
             return False
         self._settle_early(job, owners, early, taken - 1)
-        rest, run.records = run.records[taken:], run.records[:taken]
-        size = sum(map(len, rest))
-        job.size -= size
-        self._count_out -= len(rest)
-        self._size_out -= size
+        rest = self._cut(job, taken)
         if len(owners) == 1:
             self._give_back(owners[0], rest)
         else:
@@ -406,6 +402,16 @@ class Lanes(Partition):
                 self._offer(strand, self._now)
             del owners[taken:]
         return True
+
+    def _cut(self, job: Job, taken: int) -> list[Record]:
+        """What `job` has not begun is not its own any more."""
+        run = job.run
+        rest, run.records = run.records[taken:], run.records[:taken]
+        size = sum(map(len, rest))
+        job.size -= size
+        self._count_out -= len(rest)
+        self._size_out -= size
+        return rest
 
     def _settle_early(self, job: Job, owners: list[Strand], start: int, end: int) -> None:
         """Those of its messages are performed: neither they nor their lanes wait for the one in hand."""
@@ -419,14 +425,9 @@ class Lanes(Partition):
 
     def _part(self, job: Job, taken: int) -> bool:
         """The message that `job` has in hand goes on by itself; what it has not begun, and what is behind it, apart."""
-        run = job.run
         if self.state >= State.LEAVING or self.suspect or self._returned:
             return False
-        rest, run.records = run.records[taken:], run.records[:taken]
-        size = sum(map(len, rest))
-        job.size -= size
-        self._count_out -= len(rest)
-        self._size_out -= size
+        rest = self._cut(job, taken)
         for other in [one for one in self.out if one is not job and one.lane.withdraw(one)]:
             del self.out[other]
             self._count_out -= len(other.run.records)
