@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context
-from functools import partial
 from threading import Event, Thread
 from time import monotonic
 from typing import Any, TypeVar
@@ -164,6 +163,8 @@ class LoopPool:
         # Claimed by other threads and not seen by the loop yet; whether it was called to see them.
         self._incoming: deque[Lane] = deque()
         self._called = False
+        # Made to serve a lane, and not come to it yet.
+        self._unbegun: dict[asyncio.Task[None], Lane] = {}
         # How many tasks serve: the thread's set has them for a moment longer.
         self._serving = 0
         # Who ended a job last: of whoever does so twice in a row nobody knows that it let others have their turn.
@@ -200,8 +201,11 @@ class LoopPool:
         """One job of `lane`, then of the next lane that waits: a task costs 10 µs, so it goes on for as long as none
         leaves a variable behind. See `ThreadPool._serve` for the order of what follows a job.
         """
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - it is one
+        self._unbegun.pop(task, None)
         AT_WORK.set(NOBODY)
-        task, thread, before = asyncio.current_task(), self._thread, Baseline()
+        thread, before = self._thread, Baseline()
         while not self._stopped.is_set():
             if (job := lane.take()) is not None:
                 outcome = await perform_async(job)
@@ -219,7 +223,7 @@ class LoopPool:
             if not self._waiting:
                 break
             lane = self._waiting.popleft()
-            if before.changed() or (task is not None and task.cancelling()):
+            if before.changed() or task.cancelling():
                 self._spawn(lane)
                 break
         self._serving -= 1
@@ -228,12 +232,13 @@ class LoopPool:
         self._serving += 1
         task = self._thread.loop.create_task(self._serve(lane), context=self._thread.context.copy())
         self._thread.serving.add(task)
-        task.add_done_callback(partial(self._ended, lane))
+        task.add_done_callback(self._ended)
+        self._unbegun[task] = lane
 
-    def _ended(self, lane: Lane, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
         self._thread.serving.discard(task)
-        if task.cancelled() and not self._stopped.is_set():
-            # Before it began, by user code that cancels all tasks there are: nobody would hear of its job.
+        # It was cancelled before it began, by user code that cancels all tasks there are: nobody would hear of its job.
+        if (lane := self._unbegun.pop(task, None)) is not None and not self._stopped.is_set():
             self._serving -= 1
             self._admit(lane)
 

@@ -199,14 +199,14 @@ class Together:
     def __init__(self, ahead: Ahead, each: Each) -> None:
         self._ahead = ahead
         self._each = each
-        self._apart = False
+        self._apart = self._watched = False
 
     def perform(self, run: Run) -> None:
-        """Called in a context of its own: a run of one message needs no watch."""
+        """Called in a context of its own: a run of one message needs no watch, but for the first, which may tell."""
         if self._apart or run.attempt > 1:
             self._each.perform(run)
             return
-        if len(run.records) <= 1:
+        if self._watched and len(run.records) <= 1:
             self._ahead.perform(run)
             return
         before = Baseline()
@@ -215,6 +215,7 @@ class Together:
             self._ahead.perform(run)
         finally:
             del watch
+            self._watched = True
             self._apart = self._apart or before.changed()
 
     def _part(self, run: Run) -> None:

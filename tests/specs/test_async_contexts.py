@@ -86,6 +86,20 @@ def test_what_one_sets_another_never_sees(stage: Stage, controller: type[Any]) -
         assert [number for number, _, _ in seen] == list(range(COUNT))
 
 
+@pytest.mark.parametrize("controller", SINGLE)
+def test_nor_where_messages_go_by_themselves(stage: Stage, controller: type[Any]) -> None:
+    """Side by side, whichever thread or task comes by."""
+    app, topic = stage.app(), stage.topic()
+    app.topic(topic, order=None, concurrency=8, max_messages=1)(controller)
+    stage.send(topic, map(str, range(COUNT)))
+
+    with running(app):
+        until(lambda: len(seen.all()) == COUNT, 60)
+
+    assert [one for one in seen if one[1] is not None] == []
+    assert sorted(number for number, _, _ in seen) == list(range(COUNT))
+
+
 @pytest.mark.parametrize("asynchronous", [False, True])
 @pytest.mark.parametrize("controller", [*SINGLE, Together, TogetherInLoop])
 def test_what_a_start_hook_sets_all_see(stage: Stage, controller: type[Any], *, asynchronous: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from contextvars import Context, ContextVar
 from types import SimpleNamespace
@@ -175,6 +176,36 @@ class TestLoopPool:
         asyncio.run(asyncio.wait_for(serving(), 5))
 
         assert sorted(type(outcome.error).__name__ for outcome in outcomes) == ["CancelledError", "NoneType"]
+
+    @pytest.mark.parametrize("others", [0, 1, 5])
+    def test_what_cancels_itself_and_returns_is_served_once(self, others: int) -> None:
+        """Its task ends as cancelled, though it began and its job was told: its lane is free for others by then."""
+        outcomes: list[Outcome] = []
+        troubles: list[Any] = []
+
+        async def cancel(run: Run) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            run.finished = 1
+
+        async def serving() -> int:
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _loop, context: troubles.append(context))
+            thread: Any = SimpleNamespace(loop=loop, context=Context(), serving=set())
+            pool = LoopPool(thread, 1)
+            lanes = [Lane(cancel, pool, outcomes.append) for _ in range(others + 1)]
+            for lane in lanes:
+                pool.submit(job(lane))
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert all(not lane.jobs and not lane._turn.locked() for lane in lanes)
+            return pool._serving
+
+        assert asyncio.run(asyncio.wait_for(serving(), 5)) == 0
+        gc.collect()
+        assert troubles == []
+        assert [outcome.job.run.finished for outcome in outcomes] == [1] * (others + 1)
 
     @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError(), ValueError()])
     def test_whatever_is_raised_the_loop_goes_on(self, error: BaseException) -> None:
