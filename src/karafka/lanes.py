@@ -222,8 +222,12 @@ class Lanes(Partition):
                 strand.records.append(record)
                 fresh[strand] = None
                 head = head or strand
+        simple = self.policy.max_wait <= 0
         for strand in fresh:
-            self._offer(strand, now)
+            if strand.attempts or not simple:
+                self._offer(strand, now)
+            elif not (strand.queued or strand.busy or strand.stuck):
+                self._rise(strand)
         assert head is not None  # noqa: S101 - nobody spreads nothing
         return head
 
@@ -302,7 +306,10 @@ class Lanes(Partition):
     def take(self, now: float) -> Job | None:
         if self.due(now) > now:
             return None
-        return self._next() if self._apart else super().take(now)
+        if not self._apart:
+            return super().take(now)
+        self._become(State.OPEN)
+        return self._next()
 
     def hand_out(self, now: float) -> list[Job]:
         if self.due(now) > now:
@@ -310,6 +317,7 @@ class Lanes(Partition):
         if not self._apart:
             return super().hand_out(now)
         self._tune()
+        self._become(State.OPEN)
         jobs = [self._next()]
         while self._ready and len(self.out) < self._most and self._room():
             jobs.append(self._next())
@@ -328,13 +336,12 @@ class Lanes(Partition):
 
     def _next(self) -> Job:
         """The oldest message that may go, and what goes with it."""
-        self._become(State.OPEN)
         first = heappop(self._ready)[1]
         share, attempt = self._share(first), first.attempts + 1
         strands, records = [first], [first.records.popleft()]
         if share > 1:
             records += [first.records.popleft() for _ in range(share - 1)]
-        elif attempt == 1:
+        elif attempt == 1 and self._long_bundle > 1:
             # Too little for a hand-over of its own: others go with it, a message of each. As many as leave each worker
             # two more such jobs to begin, or the last ones would work on alone.
             bundle = max(self._bundle, min(self._long_bundle, len(self._ready) // (2 * self._width)))
@@ -343,7 +350,8 @@ class Lanes(Partition):
                 records.append(strands[-1].records.popleft())
         for strand in strands:
             strand.queued, strand.busy, strand.due = False, True, 0.0
-        count, size = len(records), sum(map(len, records))
+        count = len(records)
+        size = len(records[0]) if count == 1 else sum(map(len, records))
         lane = self._idle.pop() if self._idle else self._make_lane()
         job = Job(Run(records, attempt, self.assignment), self, lane, size)
         self.out[job] = None
@@ -360,7 +368,8 @@ class Lanes(Partition):
         """
         if self.policy.batch:
             return min(len(strand.records), self._batch(strand))
-        if strand.attempts or self.pace is None or len(strand.records) * self._width <= self._waiting:
+        waiting = len(strand.records)
+        if waiting == 1 or strand.attempts or self.pace is None or waiting * self._width <= self._waiting:
             return 1
         most = min(len(strand.records), self.policy.max_messages)
         return max(1, min(most, int(RUN_TIME / self.pace))) if self.pace else most
@@ -531,6 +540,10 @@ class Lanes(Partition):
         if self.policy.manual:
             offsets = map(offset_of, records)
             self._performed_only.update(one for one in offsets if not self.offsets.holds(one))
+            return
+        if len(records) == 1:
+            at = records[0].offset() or 0
+            self.offsets.settle(at, at + 1)
             return
         start = end = -1
         for at in map(offset_of, records):
