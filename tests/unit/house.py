@@ -383,6 +383,15 @@ class Hands:
         return bool(self.blocked and lane.jobs) and lane.jobs[0].ticket.place in self.blocked
 
 
+class Worker:
+    """Takes a job and performs it a message at a time."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.walk: Iterator[Record] = iter(job.run)
+        self.hold: Record | None = None
+
+
 class Hand:
     """One worker at one job, moved a message at a time."""
 

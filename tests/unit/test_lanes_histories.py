@@ -8,7 +8,6 @@ is over; and what is committed, with what stands beside it, says exactly what is
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -21,7 +20,7 @@ from karafka.messages import Place, Record
 from karafka.metadata import Memo, decode, encode
 from karafka.partition import Setback, State, measure
 from karafka.policy import Policy
-from tests.unit.house import Hands, Letter, offsets, ours
+from tests.unit.house import Hands, Letter, Worker, offsets, ours
 
 P0 = Place("orders", 0)
 # Seconds that a message takes: so little that all go together, so much that they go apart, or just between.
@@ -43,15 +42,6 @@ histories = st.builds(
         st.lists(st.tuples(st.sampled_from((*STEPS, *ENDINGS)), st.integers(0, 9)), min_size=5, max_size=20),
     ),
 )
-
-
-class Worker:
-    """Takes a job and performs it a message at a time."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.walk: Iterator[Record] = iter(job.run)
-        self.hold: Record | None = None
 
 
 class Story:

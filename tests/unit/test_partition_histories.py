@@ -8,7 +8,6 @@ over; and the committed offset is the one after the longest prefix that is over.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from typing import TypeAlias
 
 from hypothesis import HealthCheck, given, settings
@@ -18,7 +17,7 @@ from karafka.jobs import Job, Lane, Outcome, ended
 from karafka.messages import Place, Record
 from karafka.partition import Partition, Setback, State, measure
 from karafka.policy import Policy
-from tests.unit.house import Hands, Letter, offsets, ours
+from tests.unit.house import Hands, Letter, Worker, offsets, ours
 
 # What may happen, as often as it stands here: much of what opens a window, little of what closes one.
 STEPS = (
@@ -36,15 +35,6 @@ histories = st.builds(
         st.lists(st.tuples(st.sampled_from((*STEPS, *ENDINGS)), st.integers(0, 5)), min_size=5, max_size=20),
     ),
 )
-
-
-class Worker:
-    """Takes a job and performs it a message at a time."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.walk: Iterator[Record] = iter(job.run)
-        self.hold: Record | None = None
 
 
 class Story:
