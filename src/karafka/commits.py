@@ -56,6 +56,9 @@ class Commits:
         self._wanted: dict[Partition, None] = {}
         self._flight: dict[Place, tuple[Partition, int, Memo]] = {}
         self._flown_at = now
+        # Given up, and not answered yet: one that the broker takes late may come after, and undo, a later one.
+        self._strays: dict[Place, list[tuple[Partition, int]]] = {}
+        self._doubted: set[Place] = set()
         self._landed_at = float("-inf")
         # Committed, with nothing in hand: markers may still come.
         self._done: dict[Partition, None] = {}
@@ -105,11 +108,13 @@ class Commits:
         self._done.pop(partition, None)
         if self._flight.get(partition.place, (None, 0, None))[0] is partition:
             del self._flight[partition.place]
+        self._strays.pop(partition.place, None)
+        self._doubted.discard(partition.place)
 
     @property
     def settled(self) -> bool:
-        """Whether all that was finished is kept: nothing in flight, nothing refused that would go again."""
-        return not self._flight and all(one.committable is None for one in self._wanted)
+        """Whether all that was finished is kept: nothing in flight or astray, nothing refused that would go again."""
+        return not self._flight and not self._strays and all(one.committable is None for one in self._wanted)
 
     def give_up(self) -> None:
         """Nothing will be sent or answered any more: what is not kept is told."""
@@ -131,8 +136,9 @@ class Commits:
         """
         if self._flight and now - self._flown_at > TIMEOUT:
             places = tuple(self._flight)
-            for partition, _, _ in self._flight.values():
+            for place, (partition, position, _) in self._flight.items():
                 self._wanted[partition] = None
+                self._strays.setdefault(place, []).append((partition, position))
             self._flight.clear()
             if not self._unanswered:
                 self._unanswered = True
@@ -198,17 +204,18 @@ class Commits:
         kept: dict[tuple[str, int], int] = {}
         refused: dict[str, list[Place]] = {}
         for place, offset in answer.offsets.items():
+            if self._was_astray(place, offset):
+                continue
             flown = self._flight.get(place)
             if flown is None or flown[1] != offset:
-                continue  # given up, or to a commit before the one that flies: that one's answer is to come
+                continue  # of an assignment before
             del self._flight[place]
             partition, position, memo = flown
             if place in answer.errors:
                 self._wanted[partition] = None
                 refused.setdefault(answer.errors[place], []).append(place)
             else:
-                partition.kept(position, memo)
-                self._done[partition] = None
+                self._keep(partition, position, memo)
                 kept[place] = position
         if kept:
             self._refusals = 0
@@ -227,6 +234,35 @@ class Commits:
             if worth:
                 self._tell_failed(tuple(places), f"a commit was refused: {code}")
             self._code = code
+
+    def _keep(self, partition: Partition, position: int, memo: Memo) -> None:
+        partition.kept(position, memo)
+        self._done[partition] = None
+        if partition.place in self._doubted:
+            self._doubt(partition)
+
+    def _was_astray(self, place: Place, offset: int) -> bool:
+        """Whether that is the answer to a commit that was given up. If the broker has taken it all the same, nobody
+        knows whether before a later one or after: the later one is sent again.
+        """
+        strays = self._strays.get(place, [])
+        found = next((one for one in strays if one[1] == offset), None)
+        if found is None:
+            return False
+        strays.remove(found)
+        if not strays:
+            del self._strays[place]
+        if place in self._flight:
+            self._doubted.add(place)
+        else:
+            self._doubt(found[0])
+        return True
+
+    def _doubt(self, partition: Partition) -> None:
+        """What the broker keeps of it is not known."""
+        self._doubted.discard(partition.place)
+        partition.doubt()
+        self._wanted[partition] = None
 
     def _patience(self) -> float:
         """Seconds between refused commits: a rebalance under way is over soon, a missing right may take long."""

@@ -671,6 +671,10 @@ class Lanes(Partition):
         above = self.offsets.above(position)
         return replace(self.memo, base=position, above=above) if above else self.memo
 
+    def doubt(self) -> None:
+        super().doubt()
+        self._kept = -1
+
     def kept(self, position: int, memo: Memo) -> None:
         super().kept(position, replace(memo, base=-1, above=()))
         self._kept = self._sent

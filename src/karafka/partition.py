@@ -584,6 +584,12 @@ class Partition:
         if self.suspicion is not None:
             self.suspicion.noted = memo
 
+    def doubt(self) -> None:
+        """The broker may keep something older instead: it is to be committed again."""
+        self.offsets.committed = None
+        if self.suspicion is not None:
+            self.suspicion.noted = None
+
     @property
     def suspect(self) -> bool:
         """Whether its messages go one by one, each named before."""

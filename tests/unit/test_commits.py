@@ -212,6 +212,55 @@ class TestAnswers:
 
         assert ledger.broker.commits[2:] == [{P0: 20}]
 
+    @pytest.mark.parametrize("code", [None, "_TIMED_OUT"])
+    @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+    def test_what_a_late_commit_may_have_undone_is_committed_again(
+        self, ledger: Ledger, order: tuple[int, int], code: str | None
+    ) -> None:
+        """The broker may take one that was given up after the next one, whatever it says of it."""
+        partition = ledger.partition(P0, 10)
+        ledger.turn(1.0)
+        partition.offsets.finish(20)
+        ledger.commits.want(partition, 10)
+        ledger.turn(TIMEOUT + 0.1)
+        assert ledger.broker.commits == [{P0: 10}, {P0: 20}]
+
+        for number in order:
+            ledger.answer(number, None if number else code)
+        ledger.turn(1.0)
+        assert ledger.broker.commits[2:] == [{P0: 20}]
+        settled = ledger.commits.settled
+        assert not settled
+
+        ledger.answer(2)
+        ledger.turn(5.0)
+        assert ledger.commits.settled
+        assert len(ledger.broker.commits) == 3
+
+    def test_a_stop_waits_for_what_may_undo_its_commit(self, ledger: Ledger) -> None:
+        """For as long as a last commit is waited for."""
+        partition = ledger.partition(P0, 10)
+        ledger.turn(1.0)
+        partition.offsets.finish(20)
+        ledger.commits.want(partition, 10)
+        ledger.turn(TIMEOUT + 0.1)
+        ledger.answer(1)
+
+        assert not ledger.commits.settled
+
+    def test_what_went_with_its_partition_is_not_waited_for(self, ledger: Ledger) -> None:
+        """The next owner's commits are of another generation."""
+        partition = ledger.partition(P0, 10)
+        ledger.turn(1.0)
+        ledger.turn(TIMEOUT + 0.1)
+        partition.revoke()
+        ledger.commits.forget(partition)
+        assert ledger.commits.settled
+
+        ledger.answer(0)
+        ledger.turn(5.0)
+        assert len(ledger.broker.commits) == 2
+
     def test_a_commit_that_cannot_be_sent_is_carried_on(self, ledger: Ledger) -> None:
         """The client may refuse it at once."""
         ledger.partition(P0, 10)
