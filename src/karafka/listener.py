@@ -199,6 +199,11 @@ class Listener:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    def let_go(self, timeout: float) -> bool:
+        """After the end: wait up to `timeout` seconds for what still is inside a client; whether nothing is."""
+        by = monotonic() + timeout
+        return self._topics.let_go(timeout) and self._membership.let_go(max(0.0, by - monotonic()))
+
     def run(self) -> None:
         try:
             self.open()

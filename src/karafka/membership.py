@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from threading import Thread
+from time import monotonic
 
 from karafka.client import Consumer, Effect, Rebalance, Trouble
 from karafka.clock import NEVER, Clock
@@ -59,6 +60,8 @@ class Membership:
         self._troubles = troubles
         self._patience = patience
         self._client: Consumer | None = None
+        # On their way out of the group, each with its client.
+        self._leavers: list[Thread] = []
         # Whether an assignment came, or is not waited for any more; and by when one should come.
         self._joined = False
         self._join_by = NEVER
@@ -87,12 +90,20 @@ class Membership:
     def leave(self) -> None:
         """Leave the group; waits for it, but not for ever."""
         if self._client is not None:
-            self._leaving(self._client).join(CLOSE_TIMEOUT)
+            self._leaving(self._client)
+            self.let_go(CLOSE_TIMEOUT)
 
-    def _leaving(self, client: Consumer) -> Thread:
+    def let_go(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for those that leave; whether all are gone. Any thread."""
+        by = monotonic() + timeout
+        for thread in self._leavers:
+            thread.join(max(0.0, by - monotonic()))
+        return not any(thread.is_alive() for thread in self._leavers)
+
+    def _leaving(self, client: Consumer) -> None:
         thread = Thread(target=_close, args=(client,), name=f"karafka-leaving-{self._group}", daemon=True)
+        self._leavers = [one for one in self._leavers if one.is_alive()] + [thread]
         thread.start()
-        return thread
 
     def turn(self, now: float) -> bool:
         """Whether another client is to take this one's place now. That nothing came of subscribing is said, once."""

@@ -153,6 +153,8 @@ class Producer:
             handle.report("the producer was closed before the broker confirmed it", -1, -1)
         if self._thread.is_alive():
             self._thread.join(5.0)
+        with self._lock:
+            self._sender = None  # the client's threads end with it, before the interpreter does
         return left
 
     def bury(self, topic: str, record: Record, headers: Iterable[Header], done: Callable[[str | None], None]) -> None:

@@ -60,6 +60,9 @@ LOOK = 0.1
 HURRY = 1.0
 # Seconds past the time-out that listeners have for their last commit and for leaving; whatever hangs longer is left.
 GRACE = 15.0
+# Seconds that clients may take to end when the interpreter does: by what they still do then it may crash. (With TLS
+# libc's exit takes OpenSSL from under their threads: 4 of 60 processes that no broker answered.)
+LAST_CALLS = 10.0
 # Seconds within which a second signal is the echo of the first.
 ECHO = 0.3
 
@@ -319,6 +322,8 @@ class Server:
         status = TIMED_OUT if self.overran else status or self._asked
         self._status = status
         atexit.unregister(self._forgotten)
+        if not self._let_go(0.0):
+            atexit.register(self._let_go, LAST_CALLS)
         self.app.events.tell(ServerStopped(status=status, unfinished=unfinished))
         self._lifecycle.advance(Phase.STOPPED)
         return status
@@ -335,6 +340,12 @@ class Server:
         for pool in self._pools:
             pool.stop()
         self._end_threads()
+        self._let_go(LAST_CALLS)
+
+    def _let_go(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for the clients of listeners that have ended; whether all are gone."""
+        by = monotonic() + timeout
+        return all(listener.let_go(max(0.0, by - monotonic())) for listener in self._listeners)
 
     def _end_threads(self) -> None:
         """What is beside listeners and pools, once these have ended or are given up, and the hooks were called."""

@@ -24,8 +24,7 @@ IDS_INTERVAL = 5.0
 # For how many turns a cluster that does not tell ids is not asked for them: librdkafka's own has none.
 IDLESS = 10
 ANSWER_TIMEOUT = 5.0
-# How long the answer to a question may take that nobody needs any more: of what answers to an interpreter that has
-# ended, processes die.
+# How long a stop waits for the answer to a question that nobody needs any more.
 LAST_ANSWER = 0.5
 
 
@@ -75,11 +74,20 @@ class TopicWatch:
     def start(self) -> None:
         self._thread.start()
 
+    @property
+    def stopped(self) -> bool:
+        return self._stopped.is_set()
+
     def stop(self) -> None:
         """Ask no more; a question under way is waited for, but not for long."""
         self._stopped.set()
+        self.let_go(LAST_ANSWER)
+
+    def let_go(self, timeout: float) -> bool:
+        """Wait for the end of the question under way; False when `timeout` seconds passed before. Any thread."""
         if self._thread.is_alive():
-            self._thread.join(LAST_ANSWER)
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         topics: Topics | None = None
@@ -145,6 +153,10 @@ class TopicsRead:
 
     def close(self) -> None:
         self._watch.stop()
+
+    def let_go(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for the client that watches; whether it is gone. Any thread."""
+        return self._watch.let_go(timeout)
 
     def doubt(self) -> None:
         """Partitions came to a client that may not know of all: are there any that nobody has?"""
@@ -214,7 +226,7 @@ class TopicsRead:
                     raise
                 self._without_ids = IDLESS
         self._without_ids = max(0, self._without_ids - 1)
-        if self._wanted is not None or (looking and not told):
+        if (self._wanted is not None or (looking and not told)) and not self._watch.stopped:
             self._seen(Names(topics.names(ANSWER_TIMEOUT)))
         if told and subscribed:
             self._seen(Reached(subscribed[0]))

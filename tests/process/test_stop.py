@@ -243,6 +243,22 @@ def test_what_was_printed_is_not_lost_when_user_code_ends_the_process(scene: Sce
     assert server.heard.said == ["last words", "at exit"]
 
 
+def test_the_interpreter_does_not_end_before_its_clients(tmp_path: Path) -> None:
+    """Of a question to a cluster that says nothing a client's threads would be at work while libc's exit takes OpenSSL
+    from under them: a segmentation fault.
+    """
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as mute:
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        source = app(address, new_group(), each("videos", "pass"))
+        source += "\nimport atexit, threading\n"
+        source += "atexit.register(lambda: print('left', [one.name for one in threading.enumerate()]))\n"
+        with serve(tmp_path, source) as server:
+            server.event("server_started")
+            assert server.stop() == 0, str(server.heard)
+
+    assert server.heard.said == ["left ['MainThread']"]
+
+
 def test_what_was_printed_before_a_time_out_is_not_lost(scene: Scene) -> None:
     scene.send("one")
     perform = ("print('begun')", "sys.stderr.write('{}\\n')", "time.sleep(600)")

@@ -445,6 +445,13 @@ class TestClosing:
             producer.produce_async("orders", b"")
         assert len(post.sent) == before
 
+    def test_a_closed_producer_lets_its_client_go(self, producer: Producer) -> None:
+        """Its threads are to end before the interpreter does."""
+        producer.produce_async("orders", b"")
+        producer.close()
+
+        assert producer._sender is None
+
     def test_as_a_context_it_closes(self, producer: Producer, post: Post) -> None:
         """Sent by the end of the block."""
         with producer as inside:
