@@ -1,7 +1,7 @@
 """One run of one scenario in a process of its own: `member SCENARIO BOOTSTRAP TOPIC GROUP`, the answer in JSON.
 
-From the first call of `perform` to the last one's end. Each message must have been performed once, but for those that
-are to fail, and those of a lane in order.
+From the first call of `perform` to the last one's end; processor time from the assignment, so that fetching is in it.
+Each message must have been performed once, but for those that are to fail, and those of a lane in order.
 """
 
 from __future__ import annotations
@@ -10,55 +10,47 @@ import asyncio
 import json
 import sys
 import time
-from threading import Event, Lock, Thread
+from threading import Event, Thread
 from typing import Any
 
-from bench.side_by_side.scenarios import DELAY, HOT, SCENARIOS, Item
+from bench.side_by_side.scenarios import DELAY, HOT, SCENARIOS
 from karafka import App, Backoff, Controller
+from karafka.events import Assigned
 from karafka.server import Server
 
 name, bootstrap, topic, group = sys.argv[1:]
 scenario = SCENARIOS[name]
 items = scenario.items()
+now, takes = time.perf_counter, [one.takes for one in items]
 
 
 class Account:
     """Who was performed when, by `perf_counter`."""
 
     def __init__(self) -> None:
-        self.began = 0.0
         self.cpu = 0.0
-        self.done: list[tuple[int, float]] = []
-        #: When each that is to fail did.
+        #: A number, and when its `perform` began and ended.
+        self.done: list[tuple[int, float, float]] = []
+        #: Those that are to fail and have not yet; when each of the others did.
+        self.failing = {number for number, one in enumerate(items) if one.fails}
         self.failed: dict[int, float] = {}
-        #: How much later than its delay each of them was tried again, in seconds.
-        self.late: list[float] = []
         self.all = Event()
-        self._lock = Lock()
 
-    def begin(self, number: int, attempt: int) -> Item:
-        now = time.perf_counter()
-        if not self.began:
-            with self._lock:
-                if not self.began:
-                    self.began, self.cpu = now, time.process_time()
-        item = items[number]
-        if attempt > 1:
-            self.late.append(now - self.failed[number] - DELAY)
-        return item
+    def begin(self, _event: Assigned) -> None:
+        self.cpu = time.process_time()
 
-    def end(self, number: int, attempt: int) -> None:
-        if items[number].fails and attempt == 1:
-            self.failed[number] = time.perf_counter()
-            raise RuntimeError("as planned")
-        self.done.append((number, time.perf_counter()))
-        if len(self.done) == len(items):
-            self.cpu = time.process_time() - self.cpu
-            self.all.set()
+    def fail(self, number: int) -> None:
+        self.failing.discard(number)
+        self.failed[number] = now()
+        raise RuntimeError("as planned")
+
+    def end(self) -> None:
+        self.cpu = time.process_time() - self.cpu
+        self.all.set()
 
     def verdict(self) -> dict[str, Any]:
         """Raises `SystemExit` where the ledger does not add up."""
-        numbers = [number for number, _ in self.done]
+        numbers = [number for number, _, _ in self.done]
         if sorted(numbers) != list(range(len(items))):
             raise SystemExit(f"{len(items)} sent, {len(set(numbers))} performed, {len(numbers)} times")
         lanes: dict[object, int] = {}
@@ -67,35 +59,46 @@ class Account:
             if lanes.get(lane, -1) > number:
                 raise SystemExit(f"{number} was performed after {lanes[lane]}, which is behind it in its lane")
             lanes[lane] = number
-        others = [at for number, at in self.done if items[number].key != HOT]
+        began = min(at for _, at, _ in self.done)
+        late = (at - self.failed[number] - DELAY for number, at, _ in self.done if number in self.failed)
         return {
-            "wall": max(at for _, at in self.done) - self.began,
+            "wall": max(at for _, _, at in self.done) - began,
             "cpu": self.cpu,
-            "others": max(others) - self.began,
-            "late": max(self.late, default=0.0),
+            "others": max(at for number, _, at in self.done if items[number].key != HOT) - began,
+            "late": max(late, default=0.0),
         }
 
 
 account = Account()
+done, failing = account.done, account.failing
 app = App(group, kafka={"bootstrap.servers": bootstrap}, retry=Backoff(DELAY, DELAY, jitter=0.0))
 
 
 class SyncController(Controller[int]):
     def perform(self) -> None:
-        number, attempt = self.params, self.message.attempt
-        time.sleep(account.begin(number, attempt).takes)
-        account.end(number, attempt)
+        number, began = self.params, now()
+        time.sleep(takes[number])
+        if number in failing:
+            account.fail(number)
+        done.append((number, began, now()))
+        if len(done) == len(items):
+            account.end()
 
 
 class AsyncController(Controller[int]):
     async def perform(self) -> None:
-        number, attempt = self.params, self.message.attempt
-        await asyncio.sleep(account.begin(number, attempt).takes)
-        account.end(number, attempt)
+        number, began = self.params, now()
+        await asyncio.sleep(takes[number])
+        if number in failing:
+            account.fail(number)
+        done.append((number, began, now()))
+        if len(done) == len(items):
+            account.end()
 
 
 controller = AsyncController if scenario.asynchronous else SyncController
 app.topic(topic, order=scenario.order, concurrency=scenario.workers)(controller)
+app.events.on(Assigned, account.begin)
 server = Server(app)
 
 
@@ -104,7 +107,7 @@ def end() -> None:
     server.stop()
 
 
-Thread(target=end).start()
+Thread(target=end, daemon=True).start()
 if status := server.run():  # as `karafka server` does
     raise SystemExit(f"ended with status {status}")
 print(json.dumps(account.verdict()))

@@ -127,7 +127,8 @@ class Assignment:
 
     def heard(self) -> None:
         """The listener looks at the marks now: a later one is said again."""
-        self._told = False
+        with self._lock:
+            self._told = False
 
     def close(self) -> None:
         """No mark counts from here on. Any number of times."""

@@ -13,6 +13,7 @@ import asyncio
 import dis
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from functools import partial
 from inspect import isasyncgen, isawaitable, iscoroutine, iscoroutinefunction, isgenerator
 from typing import Any, NoReturn
@@ -23,6 +24,9 @@ from karafka.errors import words
 from karafka.events import Aborted, Discarded
 from karafka.messages import Batch, Handler, Message, Record, Run, offset_of
 from karafka.policy import Asked, asked, leaves
+
+# A run of so few messages is sooner done in a context for each than watched.
+FEW = 8
 
 
 def handler_for(controller: type[AnyController], context: Context) -> Handler:
@@ -153,9 +157,6 @@ class Ahead:
         self._each = each
 
     def perform(self, run: Run) -> None:
-        if run.attempt > 1 or not run.records:
-            self._each.perform(run)
-            return
         each, made, decode = self._each, self._controller, self._decode
         value: Any = type(run.records[0]).value  # the record's own method, unbound: called by `map` without Python
         walk, ahead = run.walk(), iter(run.live())
@@ -188,6 +189,30 @@ class Ahead:
         finally:
             run.finished = _after(last, run.records)
 
+    def perform_few(self, run: Run) -> None:
+        """The same without what a long run saves: each message in a context of its own."""
+        before = copy_context()
+        for record in run.walk():
+            before.copy().run(self._one, run, record)
+            run.finished += 1
+
+    def _one(self, run: Run, record: Record) -> None:
+        controller = self._controller()
+        controller._run = run
+        controller._record = record
+        try:
+            controller.params = self._decode(record.value())
+        except Exception:  # noqa: BLE001 - raised again where it is touched
+            self._each.one(run, record, 1)
+            return
+        try:
+            if (answer := controller.perform()) is not None:
+                refuse_unperformed(answer)
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, or a way to finish
+            if (abort := dropped(error)) is None:
+                _raise_first(None, error)
+            self._each.aborted(record, abort)
+
 
 class Together:
     """`Ahead`, all messages of a run in one context; until a `perform` sets a variable of it.
@@ -199,15 +224,15 @@ class Together:
     def __init__(self, ahead: Ahead, each: Each) -> None:
         self._ahead = ahead
         self._each = each
-        self._apart = self._watched = False
+        self._apart = False
 
     def perform(self, run: Run) -> None:
-        """Called in a context of its own: a run of one message needs no watch, but for the first, which may tell."""
+        """Called in a context of its own."""
         if self._apart or run.attempt > 1:
             self._each.perform(run)
             return
-        if self._watched and len(run.records) <= 1:
-            self._ahead.perform(run)
+        if len(run.records) <= FEW:
+            self._ahead.perform_few(run)
             return
         before = Baseline()
         watch = on_set(partial(self._part, run))
@@ -215,7 +240,6 @@ class Together:
             self._ahead.perform(run)
         finally:
             del watch
-            self._watched = True
             self._apart = self._apart or before.changed()
 
     def _part(self, run: Run) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import replace
+from enum import IntEnum
 from heapq import heappop, heappush
 from itertools import count
 
@@ -18,7 +19,7 @@ from karafka.assignment import Assignment
 from karafka.clock import NEVER
 from karafka.jobs import Job, Lane, Outcome
 from karafka.messages import Place, Record, Run, offset_of
-from karafka.metadata import Memo, fits
+from karafka.metadata import Memo, fits, sure
 from karafka.offsets import Scattered
 from karafka.partition import RUN_TIME, Partition, Progress, Setback, State, measure
 from karafka.policy import Policy
@@ -33,28 +34,36 @@ BUNDLE_TIME, LONG_BUNDLE_TIME = 1e-3, 20e-3
 SPARE_TIME, SPARE = 0.05, 0.25
 
 
+class Standing(IntEnum):
+    """Where a strand stands."""
+
+    #: Has nothing, backs off, or gathers a batch.
+    APART = 0
+    #: Among those that may go.
+    READY = 1
+    #: A job of it is out.
+    OUT = 2
+    #: Its first message is in trouble, and waits for a verdict, a burial, or a person.
+    STUCK = 3
+
+
+APART, READY, OUT, STUCK = Standing
+
+
 class Strand:
     """The messages of one lane that are in hand and not out, in order."""
 
-    __slots__ = ("attempts", "busy", "due", "failed", "limit", "name", "queued", "records", "stuck")
+    __slots__ = ("attempts", "due", "failed", "limit", "name", "records", "standing")
 
     def __init__(self, name: Hashable) -> None:
         self.name = name
         self.records: deque[Record] = deque()
-        #: Whether a job of it is out; whether it stands among those that may go.
-        self.busy = self.queued = False
-        #: Whether its first message is in trouble, and waits for a verdict, a burial, or a person.
-        self.stuck = False
+        self.standing = APART
         #: Until when it backs off, or gathers a batch.
         self.due = 0.0
         #: How often its first message failed; how long the batch was that failed, and how long the next one may be.
         self.attempts = self.failed = 0
         self.limit: int | None = None
-
-    @property
-    def first(self) -> int:
-        """The offset of its first message."""
-        return self.records[0].offset() or 0
 
 
 class Lanes(Partition):
@@ -92,6 +101,8 @@ class Lanes(Partition):
     def _empty(self) -> None:
         """Nothing is in hand."""
         self._strands: dict[Hashable, Strand] = {}
+        # Of lanes of which nothing is in hand: used again.
+        self._free: list[Strand] = []
         # Those that may go, the oldest message first; those that back off or gather.
         self._ready: list[tuple[int, Strand]] = []
         self._asleep: list[tuple[float, int, Strand]] = []
@@ -218,7 +229,7 @@ class Lanes(Partition):
                 lane = name(record)
                 strand = strands.get(lane)
                 if strand is None:
-                    strand = strands[lane] = Strand(lane)
+                    strand = self._strand(lane)
                 strand.records.append(record)
                 fresh[strand] = None
                 head = head or strand
@@ -226,7 +237,7 @@ class Lanes(Partition):
         for strand in fresh:
             if strand.attempts or not simple:
                 self._offer(strand, now)
-            elif not (strand.queued or strand.busy or strand.stuck):
+            elif strand.standing is APART:
                 self._rise(strand)
         assert head is not None  # noqa: S101 - nobody spreads nothing
         return head
@@ -239,7 +250,7 @@ class Lanes(Partition):
         if self.state is State.BACKING_OFF:
             self._sleep(strand, self.retry_at)
         else:
-            strand.stuck = True
+            strand.standing = STUCK
             self._culprits[offset] = strand
             self._burials += self.burying
             if self.rebury_at < NEVER:
@@ -251,10 +262,10 @@ class Lanes(Partition):
 
     def _offer(self, strand: Strand, now: float) -> None:
         """It may have something to give: let it stand among those that may go, as soon as it may."""
-        if strand.queued or strand.busy or strand.stuck:
+        if strand.standing is not APART:
             return
         if not strand.records:
-            self._strands.pop(strand.name, None)
+            self._drop(strand)
             return
         gathers = self.policy.max_wait > 0 and not strand.attempts and len(strand.records) < self._batch(strand)
         if strand.due > now and (strand.attempts or gathers):
@@ -264,9 +275,25 @@ class Lanes(Partition):
         else:
             self._rise(strand)
 
+    def _strand(self, lane: Hashable) -> Strand:
+        """One for `lane`, of which nothing is in hand yet."""
+        if self._free:
+            strand = self._free.pop()
+            strand.name = lane
+        else:
+            strand = Strand(lane)
+        self._strands[lane] = strand
+        return strand
+
+    def _drop(self, strand: Strand) -> None:
+        """It has nothing more. Any number of times."""
+        if self._strands.get(strand.name) is strand:
+            del self._strands[strand.name]
+            self._free.append(strand)
+
     def _rise(self, strand: Strand) -> None:
-        strand.queued = True
-        heappush(self._ready, (strand.first, strand))
+        strand.standing = READY
+        heappush(self._ready, (strand.records[0].offset() or 0, strand))
 
     def _sleep(self, strand: Strand, until: float) -> None:
         strand.due = until
@@ -276,14 +303,14 @@ class Lanes(Partition):
         asleep = self._asleep
         while asleep and asleep[0][0] <= now:
             due, _, strand = heappop(asleep)
-            if strand.due == due and strand.records and not (strand.queued or strand.busy or strand.stuck):
+            if strand.due == due and strand.records and strand.standing is APART:
                 self._rise(strand)
 
     def _withhold(self, strand: Strand) -> None:
         """It may not go after all."""
-        if strand.queued:
-            strand.queued = False
-            self._ready.remove((strand.first, strand))
+        if strand.standing is READY:
+            strand.standing = APART
+            self._ready.remove((strand.records[0].offset() or 0, strand))
             self._ready.sort()  # a sorted list is a heap
 
     def due(self, now: float) -> float:
@@ -319,7 +346,9 @@ class Lanes(Partition):
         self._tune()
         self._become(State.OPEN)
         jobs = [self._next()]
-        while self._ready and len(self.out) < self._most and self._room():
+        ready, out, most = self._ready, self.out, self._most
+        near = sure(self.received - self.offsets.finished)
+        while ready and len(out) < most and (near or self._room()):
             jobs.append(self._next())
         return jobs
 
@@ -336,24 +365,27 @@ class Lanes(Partition):
 
     def _next(self) -> Job:
         """The oldest message that may go, and what goes with it."""
-        first = heappop(self._ready)[1]
-        share, attempt = self._share(first), first.attempts + 1
-        strands, records = [first], [first.records.popleft()]
-        if share > 1:
-            records += [first.records.popleft() for _ in range(share - 1)]
+        ready = self._ready
+        first = heappop(ready)[1]
+        strands, waiting = [first], first.records
+        records, attempt = [waiting.popleft()], first.attempts + 1
+        if waiting and (share := self._share(first)) > 1:
+            records += [waiting.popleft() for _ in range(share - 1)]
         elif attempt == 1 and self._long_bundle > 1:
             # Too little for a hand-over of its own: others go with it, a message of each. As many as leave each worker
             # two more such jobs to begin, or the last ones would work on alone.
-            bundle = max(self._bundle, min(self._long_bundle, len(self._ready) // (2 * self._width)))
-            while len(records) < bundle and self._ready and not self._ready[0][1].attempts:
-                strands.append(heappop(self._ready)[1])
-                records.append(strands[-1].records.popleft())
+            bundle = max(self._bundle, min(self._long_bundle, len(ready) // (2 * self._width)))
+            while len(records) < bundle and ready and not ready[0][1].attempts:
+                strand = heappop(ready)[1]
+                strands.append(strand)
+                records.append(strand.records.popleft())
         for strand in strands:
-            strand.queued, strand.busy, strand.due = False, True, 0.0
+            strand.standing, strand.due = OUT, 0.0
         count = len(records)
         size = len(records[0]) if count == 1 else sum(map(len, records))
-        lane = self._idle.pop() if self._idle else self._make_lane()
-        job = Job(Run(records, attempt, self.assignment), self, lane, size)
+        job = Job(
+            Run(records, attempt, self.assignment), self, self._idle.pop() if self._idle else self._make_lane(), size
+        )
         self.out[job] = None
         self._owners[job] = strands
         self._waiting -= count
@@ -363,15 +395,15 @@ class Lanes(Partition):
         return job
 
     def _share(self, strand: Strand) -> int:
-        """How many messages of `strand` go at once. One that has more than its share of the work must not wait between
-        two of its own; of all others the oldest go first, one by one.
+        """How many messages of `strand`, one of which is taken already, go at once. One that has more than its share of
+        the work must not wait between two of its own; of all others the oldest go first, one by one.
         """
+        waiting = len(strand.records) + 1
         if self.policy.batch:
-            return min(len(strand.records), self._batch(strand))
-        waiting = len(strand.records)
-        if waiting == 1 or strand.attempts or self.pace is None or waiting * self._width <= self._waiting:
+            return min(waiting, self._batch(strand))
+        if strand.attempts or self.pace is None or waiting * self._width <= self._waiting:
             return 1
-        most = min(len(strand.records), self.policy.max_messages)
+        most = min(waiting, self.policy.max_messages)
         return max(1, min(most, int(RUN_TIME / self.pace))) if self.pace else most
 
     def _batch(self, strand: Strand) -> int:
@@ -379,8 +411,12 @@ class Lanes(Partition):
 
     def _room(self) -> bool:
         """Whether what may end above the prefix can be kept with the commit; the oldest message may always go."""
-        gaps, span = self.offsets.gaps + self._count_out + 1, self.received - self.offsets.finished
-        return fits(gaps, span) or self._ready[0][0] <= self.offsets.finished
+        span = self.received - self.offsets.finished
+        return (
+            sure(span)
+            or fits(self.offsets.gaps + self._count_out + 1, span)
+            or self._ready[0][0] <= self.offsets.finished
+        )
 
     def jump(self, offset: int) -> None:
         if offset > self.received:
@@ -406,7 +442,7 @@ class Lanes(Partition):
             self._give_back(owners[0], rest)
         else:
             for strand, record in zip(owners[taken:], rest, strict=True):
-                strand.busy = False
+                strand.standing = APART
                 self._give_back(strand, [record])
                 self._offer(strand, self._now)
             del owners[taken:]
@@ -429,7 +465,7 @@ class Lanes(Partition):
         self._count_out -= end - start
         for index in range(start, end) if len(owners) > 1 else ():
             strand, owners[index] = owners[index], Strand(object())
-            strand.busy, strand.attempts, strand.limit = False, 0, None
+            strand.standing, strand.attempts, strand.limit = APART, 0, None
             self._offer(strand, self._now)
 
     def _part(self, job: Job, taken: int) -> bool:
@@ -447,9 +483,8 @@ class Lanes(Partition):
         self._early[job] = len(done)
         self._count_out -= len(done)
         self._apart, self._lane = True, self._make_lane()
-        strand = Strand(self._name(held))
-        strand.busy = True
-        self._strands[strand.name] = strand
+        strand = self._strand(self._name(held))
+        strand.standing = OUT
         self._owners[job] = [*(Strand(object()) for _ in done), strand]
         if rest:
             self.buffer.put_back(rest, measure(rest))
@@ -460,36 +495,45 @@ class Lanes(Partition):
     # ── settling ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def settle(self, outcome: Outcome) -> Setback | None:
-        self.marked()
-        job, run = outcome.job, outcome.job.run
+        job = outcome.job
         owners = self._owners.pop(job, None)
         if owners is None:
             return self._settle_together(outcome)
         del self.out[job]
-        finished, length = run.finished, len(run.records)
-        self._count_out -= length - self._early.pop(job, 0)
+        run = job.run
+        records, finished = run.records, run.finished
+        length = len(records)
+        self._count_out -= length - (self._early.pop(job, 0) if self._early else 0)
         self._size_out -= job.size
         if finished:
             pace = outcome.elapsed / finished
             self.pace = pace if self.pace is None else 0.7 * self.pace + 0.3 * pace
-        self._perform(run.records[:finished])
+        self._perform(records if finished == length else records[:finished])
         if self.suspicion is not None:
             self._clear(self.offsets.finished)
         if not job.lane.broken:
             self._idle.append(job.lane)
-        if finished == length and outcome.error is None:
-            for strand in owners:
-                strand.busy, strand.attempts, strand.limit = False, 0, None
+        if finished != length or outcome.error is not None:
+            return self._settle_in_part(outcome, owners)
+        simple = self.policy.max_wait <= 0
+        for strand in owners:
+            strand.standing = APART
+            if strand.attempts:
+                strand.attempts, strand.limit = 0, None
+            if not strand.records:
+                self._drop(strand)
+            elif simple:
+                self._rise(strand)
+            else:
                 self._offer(strand, self._now)
-            return None
-        return self._settle_in_part(outcome, owners)
+        return None
 
     def _settle_in_part(self, outcome: Outcome, owners: list[Strand]) -> Setback | None:
         """What is not finished goes back to its strands."""
         run, finished = outcome.job.run, outcome.job.run.finished
         alone = len(owners) == 1
         for index, strand in enumerate(owners):
-            strand.busy = False
+            strand.standing = APART
             if finished > index:
                 strand.attempts, strand.limit = 0, None
             if alone:
@@ -523,7 +567,7 @@ class Lanes(Partition):
         if self.offsets.holds(offset):
             return Setback(culprit, attempt, error, alone=True, over=True)
         strand = owners[0] if len(owners) == 1 else owners[index]
-        strand.stuck, strand.attempts, strand.failed = True, attempt, len(left)
+        strand.standing, strand.attempts, strand.failed = STUCK, attempt, len(left)
         self._culprits[offset] = strand
         marks = any(self.offsets.holds(one.offset() or 0) for one in left)
         return Setback(culprit, attempt, error, alone=not self.policy.batch or len(left) == 1 or marks)
@@ -575,7 +619,7 @@ class Lanes(Partition):
             super().back_off(until)
             self._rewind = False  # what was performed and not marked waits for its mark
             return
-        strand.stuck = False
+        strand.standing = APART
         self._sleep(strand, until)
 
     def split(self, offset: int | None = None) -> None:
@@ -629,7 +673,7 @@ class Lanes(Partition):
         self._waiting -= 1
         self._size_waiting -= len(record)
         self.offsets.settle(offset, offset + 1)
-        strand.stuck, strand.attempts, strand.limit = False, 0, None
+        strand.standing, strand.attempts, strand.limit = APART, 0, None
         self._offer(strand, self._now)
 
     @property

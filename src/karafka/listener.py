@@ -44,6 +44,9 @@ T = TypeVar("T")
 PATIENCE = 0.005
 # With none out, how long one wait for the broker lasts at most: how late a stop may be.
 IDLE = 0.1
+# How long outcomes are gathered for one turn, at most. A longer turn keeps the interpreter to itself for so long that
+# workers pile up behind it: with 64 of them at 5 ms each, 0.90 of what is possible at 5 ms, 0.96 at 2.
+NAP = 0.002
 # How long to wait before a question that was not answered is asked again.
 ASK_AGAIN = 0.2
 # How long messages may come that the client had fetched before it lost the cluster.
@@ -262,7 +265,7 @@ class Listener:
             self._receive(self._patience(self._clock.monotonic()))
         out = bool(self._busy or self._setbacks.burying)
         if not self._changed and (spare := self._flow.spare(self._busy)) > 0:
-            sleep(min(PATIENCE, spare / 2))  # what comes back meanwhile costs one turn
+            sleep(min(NAP, spare / 2))  # what comes back meanwhile costs one turn
         self._moved = self._settle(wait=0.0 if self._changed or not out else RUN_TIME if enough else PATIENCE)
         if self._seen:
             self._know()
@@ -469,10 +472,11 @@ class Listener:
             one = inbox.get(timeout=wait) if wait > 0 else inbox.get_nowait()
         except Empty:
             return False
+        back: dict[Partition, int] = {}
         while True:
             match one:
                 case Outcome():
-                    self._settle_outcome(one)
+                    self._settle_outcome(one, back)
                 case Interred():
                     self._setbacks.settle(one)
                     self._changed[one.partition] = None
@@ -486,26 +490,32 @@ class Listener:
             try:
                 one = inbox.get_nowait()
             except Empty:
-                return True
+                break
+        for partition, finished in back.items():
+            self._mark(partition)
+            if finished:
+                self._commits.want(partition, finished)
+        return True
 
-    def _settle_outcome(self, outcome: Outcome) -> None:
-        partition: Partition = outcome.job.ticket
-        if outcome.job not in partition.out:
+    def _settle_outcome(self, outcome: Outcome, back: dict[Partition, int]) -> None:
+        """Into `back` goes how many messages of which partitions are finished by it."""
+        job = outcome.job
+        partition: Partition = job.ticket
+        if job not in partition.out:
             self._returned(partition, outcome)  # revoked meanwhile, so the next owner runs it again; or a hook
             return
         setback = partition.settle(outcome)
-        self._mark(partition)
         if partition.suspicion is not None:
             self._quarantine.settled(partition)
-        if finished := outcome.job.run.finished:
-            self._commits.want(partition, finished)
-            if self._events.wants(told.Performed):
-                position = partition.offsets.finished
-                self._events.tell(
-                    told.Performed(
-                        **self._where(partition.place), position=position, count=finished, elapsed=outcome.elapsed
-                    )
+        finished = job.run.finished
+        back[partition] = back.get(partition, 0) + finished
+        if finished and self._events.wants(told.Performed):
+            position = partition.offsets.finished
+            self._events.tell(
+                told.Performed(
+                    **self._where(partition.place), position=position, count=finished, elapsed=outcome.elapsed
                 )
+            )
         if setback is not None:
             self._setbacks.judge(partition, setback)
 

@@ -111,9 +111,14 @@ def decode(text: str | None) -> Memo | None:
 # ── what is finished above ───────────────────────────────────────────────────────────────────────────────────────
 
 
+def sure(span: int) -> bool:
+    """Whether whatever is finished within `span` offsets has room: as a map, a bit for each."""
+    return span <= 6 * ROOM
+
+
 def fits(ranges: int, span: int) -> bool:
     """Whether `ranges` finished ranges within `span` offsets are sure to have room, however they lie."""
-    if span <= 6 * ROOM or not ranges:
+    if sure(span) or not ranges:
         return True
     # The sum of their digits is largest where all are alike.
     return ranges * 2 * (1 + log2(max(1.0, span / (2 * ranges))) / 5) <= ROOM

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from karafka import handlers
 from karafka.app import App
 from karafka.controllers import Abort, BatchController, Context, Controller, Discard, before_enqueue
 from karafka.errors import ParseError
@@ -88,9 +89,11 @@ class Noting(Controller[Any]):
     notes: ClassVar[list[Any]] = []
 
 
-@pytest.fixture(autouse=True)
-def _clean() -> None:
+@pytest.fixture(autouse=True, params=["few", "many"])
+def _clean(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of a few messages go another way: each test is there for both."""
     Noting.notes.clear()
+    monkeypatch.setattr(handlers, "FEW", 100 if request.param == "few" else 0)
 
 
 class Fast(Noting):
@@ -746,8 +749,9 @@ class TestContexts:
 
         assert found == [(number, None) for number in range(1, 7)]
 
-    def test_the_fast_path_is_left_for_good_when_a_variable_is_set(self) -> None:
+    def test_the_fast_path_is_left_for_good_when_a_variable_is_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The run ends after its message; nothing is parsed ahead any more."""
+        monkeypatch.setattr(handlers, "FEW", 0)
 
         class Leaving(Noting):
             def perform(self) -> None:

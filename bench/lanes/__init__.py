@@ -1,0 +1,1 @@
+"""What order by lane costs where there is no work: see `__main__`."""
