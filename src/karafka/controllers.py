@@ -162,6 +162,7 @@ class Controller(_Base, Generic[T]):
             message = Message(self._record, context.parse, context.group, attempt, ours)
             if self._parsed_ahead:
                 message._payload = self.params  # noqa: SLF001 - parsed once, however it is reached
+                message._spoil = self._run.spoil  # noqa: SLF001 - nobody looks at each message
             self._message = message
         return message
 

@@ -175,7 +175,8 @@ class Ahead:
                 except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, or a way to finish
                     if record is not last:
                         if (abort := dropped(error)) is None or record is None:
-                            _raise_first(None, error)
+                            _raise_first(run.spoiled, error)
+                        run.spoiled = None
                         each.aborted(record, abort)
                     else:
                         # The parser refused the message after `last`: both iterators have passed it.
@@ -185,7 +186,11 @@ class Ahead:
                         each.one(run, record, 1)
                     last = record
                 else:
-                    return
+                    if run.spoiled is None:
+                        return
+                    done = _after(last, run.records) - 1
+                    last = run.records[done - 1] if done else None
+                    raise run.spoiled
         finally:
             run.finished = _after(last, run.records)
 
@@ -210,8 +215,11 @@ class Ahead:
                 refuse_unperformed(answer)
         except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, or a way to finish
             if (abort := dropped(error)) is None:
-                _raise_first(None, error)
+                _raise_first(run.spoiled, error)
+            run.spoiled = None
             self._each.aborted(record, abort)
+        if run.spoiled is not None:
+            raise run.spoiled
 
 
 class Together:

@@ -85,7 +85,7 @@ class Message(Generic[T]):
     Belongs to the controller that holds it, on one worker.
     """
 
-    __slots__ = ("_error", "_group", "_parse", "_payload", "_record", "assignment", "attempt")
+    __slots__ = ("_error", "_group", "_parse", "_payload", "_record", "_spoil", "assignment", "attempt")
 
     def __init__(
         self, record: Record, parse: Parse, group: str, attempt: int = 1, assignment: Assignment | None = None
@@ -95,6 +95,8 @@ class Message(Generic[T]):
         self._group = group
         self._payload: Any = _UNREAD
         self._error: ParseError | None = None
+        # Who else is to know that it cannot be read.
+        self._spoil: Callable[[ParseError], None] | None = None
         #: Which try this is, from 1.
         self.attempt = attempt
         #: By which it came; None outside of a server.
@@ -128,6 +130,8 @@ class Message(Generic[T]):
             return dict(headers_of(self._record))
         except ParseError as error:
             self._error = self._error or error
+            if self._spoil is not None:
+                self._spoil(error)
             raise
 
     @property
@@ -263,7 +267,7 @@ class Run:
     how far it is.
     """
 
-    __slots__ = ("_cursor", "_live", "_seen", "assignment", "attempt", "finished", "recalled", "records")
+    __slots__ = ("_cursor", "_live", "_seen", "assignment", "attempt", "finished", "recalled", "records", "spoiled")
 
     def __init__(self, records: list[Record], attempt: int = 1, assignment: Assignment | None = None) -> None:
         #: As given out; the listener may cut off what a halted run has not taken up.
@@ -276,6 +280,8 @@ class Run:
         self.finished = 0
         #: Whether the runs behind it in its lane are to come back unperformed.
         self.recalled = False
+        #: Why the message in hand cannot be read, where only that one knows.
+        self.spoiled: ParseError | None = None
         self._live = records.copy()
         self._cursor: Iterator[Record] | None = None
         self._seen = 0
@@ -299,6 +305,11 @@ class Run:
         """End after the message in hand. Any thread."""
         self._seen = max(self._seen, self.progress)
         self._live.clear()
+
+    def spoil(self, error: ParseError) -> None:
+        """The message in hand is to be judged by `error`, whatever user code makes of it. The worker's."""
+        self.spoiled = error
+        self.halt()
 
     def recall(self) -> None:
         """`halt`, and the runs behind it in its lane come back unperformed. Any thread."""

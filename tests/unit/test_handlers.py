@@ -21,7 +21,7 @@ from karafka.events import Aborted, Discarded, Event, Events
 from karafka.handlers import Together, handler_for, touches_params_first
 from karafka.jobs import Lane
 from karafka.jobs import perform as perform_job
-from karafka.messages import Place, Record, Run
+from karafka.messages import UNREADABLE, Place, Record, Run
 from karafka.parsers import Parser, payloads
 from karafka.partition import Partition
 from karafka.policy import AskedRetry, Policy
@@ -321,6 +321,44 @@ class TestParsing:
 
         assert (type(error), finished) == (ParseError, 1)
         assert Noting.notes == [1]
+
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    @pytest.mark.parametrize("after", ["swallowed", "raised on", "dropped"])
+    def test_headers_that_cannot_be_read_judge_their_message_whatever_becomes_of_the_error(
+        self,
+        asynchronous: bool,  # noqa: FBT001
+        after: str,
+    ) -> None:
+        """As a payload does, also where the payload was parsed ahead; the messages behind it are not begun."""
+
+        class Careless(Noting):
+            def perform(self) -> None:
+                self.notes.append(self.params)
+                try:
+                    _ = self.message.headers
+                except ParseError as error:
+                    if after == "raised on":
+                        raise ValueError("bad orders") from error
+                    if after == "dropped":
+                        self.discard("bad orders")
+
+        class CarelessInLoop(Noting):
+            async def perform(self) -> None:
+                Careless.perform(self)  # type: ignore[arg-type]  # of the same shape
+
+        desk = Desk(CarelessInLoop if asynchronous else Careless)
+        run = desk.run(b"1", b"2", b"3")
+        run.records[1].set_headers([UNREADABLE])
+        if after == "dropped":
+            desk.handle(run)
+            # What is behind it may be performed by another run.
+            assert run.finished >= 2
+            assert Noting.notes == [1, 2, 3][: run.finished]
+            return
+        with pytest.raises(ParseError, match="headers of orders/0/10 cannot be read"):
+            desk.handle(run)
+
+        assert (run.finished, Noting.notes) == (1, [1, 2])
 
     def test_a_parse_error_raised_on_as_something_else_still_judges_its_message(self) -> None:
         """What can never succeed is not tried again because user code gave it another name."""
