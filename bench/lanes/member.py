@@ -9,12 +9,14 @@ import json
 import sys
 import time
 from threading import Event, Thread
+from typing import Literal
 
 from karafka import App, Controller
 from karafka.events import Assigned
 from karafka.server import Server
 
-order, bootstrap, topic, group = sys.argv[1:5]
+orders: dict[str, Literal["partition", "key"] | None] = {"partition": "partition", "key": "key", "none": None}
+order, bootstrap, topic, group = orders[sys.argv[1]], *sys.argv[2:5]
 records, keys = int(sys.argv[5]), int(sys.argv[6])
 app = App(group, kafka={"bootstrap.servers": bootstrap})
 done = Event()
@@ -22,7 +24,7 @@ began = cpu = wall = 0.0
 numbers: list[int] = []
 
 
-@app.topic(topic, order=None if order == "none" else order, concurrency=64)
+@app.topic(topic, order=order, concurrency=64)
 class NumbersController(Controller[int]):
     def perform(self) -> None:
         numbers.append(self.params)
@@ -54,7 +56,7 @@ if status := server.run():  # as `karafka server` does
 if sorted(numbers) != list(range(records)):
     raise SystemExit(f"{records} sent, {len(set(numbers))} performed, {len(numbers)} times")
 last = dict.fromkeys(range(keys), -1)
-for number in numbers if order != "none" else ():
+for number in numbers if order is not None else ():
     if number < last[number % keys]:
         raise SystemExit(f"{number} was performed after {last[number % keys]}, which is behind it in its lane")
     last[number % keys] = number

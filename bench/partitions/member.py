@@ -18,7 +18,7 @@ from karafka.events import Assigned
 from karafka.server import Server
 
 # Seconds for which the idle server is watched.
-IDLE = 10.0
+IDLE = 5.0
 
 bootstrap, topic, group, partitions, records = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
 app = App(group, kafka={"bootstrap.servers": bootstrap})

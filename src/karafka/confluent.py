@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import groupby
 from typing import Any, cast
 
 from confluent_kafka import Consumer as _Consumer
@@ -435,19 +436,29 @@ class ConfluentConsumer:
         return kept
 
     def _by_place(self, messages: list[Record]) -> list[tuple[Place, list[Record]]]:
-        """Most lists come from one partition: those are handed on as they are."""
+        """Most lists come from one partition: those are handed on as they are; the others are cut where it changes."""
         if not messages:
             return []
-        if len(set(map(_partition, messages))) == 1 and (not self._several or len(set(map(_topic, messages))) == 1):
+        numbers = list(map(_partition, messages))
+        if numbers.count(numbers[0]) == len(numbers) and not self._several:
             return [(_place_of(messages[0]), messages)]
-        by_place: dict[tuple[str | None, int | None], list[Record]] = {}
-        for message in messages:
-            where = (message.topic(), message.partition())
-            try:
-                by_place[where].append(message)
-            except KeyError:
-                by_place[where] = [message]
-        return [(_place_of(records[0]), records) for records in by_place.values()]
+        found: dict[Place, list[Record]] = {}
+        at = 0
+        for _, same in groupby(numbers):
+            at, begin = at + len(list(same)), at
+            for records in self._by_topic(messages[begin:at]):
+                place = _place_of(records[0])
+                if place in found:
+                    found[place] += records
+                else:
+                    found[place] = records
+        return list(found.items())
+
+    def _by_topic(self, messages: list[Record]) -> list[list[Record]]:
+        """Partitions of several topics may bear the same number."""
+        if not self._several:
+            return [messages]
+        return [list(same) for _, same in groupby(messages, _topic)]
 
 
 class _Nobody:

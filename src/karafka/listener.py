@@ -42,8 +42,9 @@ T = TypeVar("T")
 
 # With work out, the broker is asked this often at least: how late a message of another partition may be.
 PATIENCE = 0.005
-# With none out, how long one wait for the broker lasts at most: how late a stop may be.
-IDLE = 0.1
+# With none out, how long one wait for the broker lasts at most: how late a stop may be. An idle server wakes as seldom:
+# 0.7 % of a core, against 0.9 at 0.1.
+IDLE = 0.25
 # How long outcomes are gathered for one turn, at most. A longer turn keeps the interpreter to itself for so long that
 # workers pile up behind it: with 64 of them at 5 ms each, 0.90 of what is possible at 5 ms, 0.96 at 2.
 NAP = 0.002
