@@ -256,7 +256,7 @@ class Together:
 
 
 class Batches:
-    """One controller for the whole run, which is the batch: finished as a whole, or not."""
+    """One controller for a batch, which is finished as a whole, or not."""
 
     def __init__(self, controller: type[Any], hooks: tuple[str, ...], context: Context) -> None:
         self._context = context
@@ -265,25 +265,39 @@ class Batches:
         self._foretell = foretelling(context)
 
     def perform(self, run: Run) -> None:
-        if not run.live():
+        """Called in a context of its own; of several batches each has one."""
+        size, length = run.batch, len(run.records)
+        if not size or length <= size:
+            if run.live():
+                self._one(run, run.records, run.attempt)
+                run.finished = length
             return
-        controller = self._made(run)
+        before, attempt = copy_context(), run.attempt
+        for start in range(0, length, size):
+            if not run.live():
+                return  # it was halted: the others come back
+            batch = run.records[start : start + size]
+            before.copy().run(self._one, run, batch, attempt)
+            run.finished = start + len(batch)
+            attempt = 1
+
+    def _one(self, run: Run, records: list[Record], attempt: int) -> None:
+        controller = self._made(run, records, attempt)
         try:
             for hook in self._hooks:
                 getattr(controller, hook)()
             if (answer := controller.perform()) is not None:
                 refuse_unperformed(answer)
         except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, unless it is a way to finish
-            self._judged(controller, run, error)
+            self._judged(controller, records, error)
         else:
             _raise_swallowed_in(controller)
-        run.finished = len(run.records)
 
     async def perform_async(self, run: Run) -> None:
         if not run.live():
             return
         AT_WORK.set((self._controller.__qualname__, run.records[0]))
-        controller = self._made(run)
+        controller = self._made(run, run.records, run.attempt)
         if self._foretell is not None:
             for message in controller.messages:
                 await self._foretell(message)
@@ -294,23 +308,23 @@ class Batches:
                     await answer
             await controller.perform()
         except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, unless it is a way to finish
-            self._judged(controller, run, error)
+            self._judged(controller, run.records, error)
         else:
             _raise_swallowed_in(controller)
         run.finished = len(run.records)
 
-    def _judged(self, controller: Any, run: Run, error: BaseException) -> None:
+    def _judged(self, controller: Any, records: list[Record], error: BaseException) -> None:
         """Return where the batch is finished all the same; raise what it is to be judged by otherwise."""
         if (abort := dropped(error)) is not None:
-            _tell_aborted(self._context, self._controller, run.records[0], abort)
+            _tell_aborted(self._context, self._controller, records[0], abort)
             return
         _raise_first(controller.messages.error, error)
 
-    def _made(self, run: Run) -> Any:
-        controller = self._controller()
-        controller._context = self._context
+    def _made(self, run: Run, records: list[Record], attempt: int) -> Any:
+        controller, context = self._controller(), self._context
+        controller._context = context
         controller._run = run
-        controller.messages = Batch(run.records, self._context.parse, self._context.group, run.attempt, run.assignment)
+        controller.messages = Batch(records, context.parse, context.group, attempt, run.assignment, context.decode)
         return controller
 
 

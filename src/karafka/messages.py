@@ -196,7 +196,7 @@ def _where(record: Record) -> str:
 class Batch(Sequence[Message[T]]):
     """The messages of one `BatchController.perform`: of one partition, in order."""
 
-    __slots__ = ("_assignment", "_attempt", "_group", "_messages", "_parse", "_payloads", "_records")
+    __slots__ = ("_assignment", "_attempt", "_decode", "_group", "_messages", "_parse", "_payloads", "_records")
 
     def __init__(
         self,
@@ -205,10 +205,13 @@ class Batch(Sequence[Message[T]]):
         group: str,
         attempt: int = 1,
         assignment: Assignment | None = None,
+        decode: Parse | None = None,
     ) -> None:
+        """`decode`: does what `parse` does, or raises, in C."""
         self._records = records
         self._assignment = assignment
         self._parse = parse
+        self._decode = decode
         self._group = group
         self._attempt = attempt
         self._messages: list[Message[T]] | None = None
@@ -219,9 +222,14 @@ class Batch(Sequence[Message[T]]):
         """All payloads, parsed at first touch, once. Raises `ParseError` for the first that is refused."""
         if self._payloads is None:
             if self._messages is None:
+                decode = self._decode
                 try:
-                    # No `map`: a StopIteration that a parser leaks must not end the list.
-                    self._payloads = [self._parse(record.value()) for record in self._records]
+                    if decode is not None and self._records:
+                        value: Any = type(self._records[0]).value  # unbound: called by `map` without Python between
+                        self._payloads = list(map(decode, map(value, self._records)))
+                    else:
+                        # No `map`: a StopIteration that a parser leaks must not end the list.
+                        self._payloads = [self._parse(record.value()) for record in self._records]
                 except Exception:  # noqa: BLE001 - parsed again below, one by one: that names the culprit
                     self._payloads = None
             if self._payloads is None:
@@ -267,11 +275,26 @@ class Run:
     how far it is.
     """
 
-    __slots__ = ("_cursor", "_live", "_seen", "assignment", "attempt", "finished", "recalled", "records", "spoiled")
+    __slots__ = (
+        "_cursor",
+        "_live",
+        "_seen",
+        "assignment",
+        "attempt",
+        "batch",
+        "finished",
+        "recalled",
+        "records",
+        "spoiled",
+    )
 
-    def __init__(self, records: list[Record], attempt: int = 1, assignment: Assignment | None = None) -> None:
+    def __init__(
+        self, records: list[Record], attempt: int = 1, assignment: Assignment | None = None, batch: int = 0
+    ) -> None:
         #: As given out; the listener may cut off what a halted run has not taken up.
         self.records = records
+        #: How many of them are a batch, where it carries several; 0 where all are one.
+        self.batch = batch
         #: Which try of the first message this is, from 1; the others are tried for the first time.
         self.attempt = attempt
         #: By which its messages came; None outside of a server.

@@ -280,7 +280,9 @@ class Partition:
             rest, records = records[cut:], records[:cut]
             size = measure(records)
             self.buffer.put_back(rest, measure(rest))
-        job = Job(Run(records, attempt + 1 if tried == first else 1, self.assignment), self, self._lane, size)
+        batch = self.policy.max_messages if self.policy.batches > 1 else 0
+        run = Run(records, attempt + 1 if tried == first else 1, self.assignment, batch)
+        job = Job(run, self, self._lane, size)
         self.out[job] = None
         self._count_out += len(records)
         self._size_out += size
@@ -320,10 +322,17 @@ class Partition:
         if self._limit is not None:
             return min(limit, self._limit)
         if self.policy.batch:
-            return limit
+            return limit if self.suspect else limit * self._batches()
         if self.pace is None:
             return min(limit, FIRST_RUN)
         return max(1, min(limit, int(RUN_TIME / self.pace) if self.pace > 0 else limit))
+
+    def _batches(self) -> int:
+        """How many full batches go at once: those there are, and as are done in time."""
+        size = self.policy.max_messages
+        if self.policy.batches == 1 or not self.pace:
+            return 1
+        return max(1, min(self.policy.batches, self.buffer.count // size, int(RUN_TIME / (self.pace * size))))
 
     # ── settling ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -348,15 +357,17 @@ class Partition:
         if outcome.error is None:
             return None
         # Of a batch it is the first that is not marked; else the one in hand, whatever was marked.
-        blamed = min(finished if self.policy.batch else run.finished, length - 1)
+        end = min(run.finished + run.batch, length) if run.batch else length
+        blamed = min(finished if self.policy.batch else run.finished, end - 1)
         culprit = run.records[blamed]
         attempt = run.attempt if blamed == 0 else 1
         if blamed < finished:
             return Setback(culprit, attempt, outcome.error, alone=True, over=True)
-        self._tried, self._failed = (culprit.offset() or 0, attempt), length
+        failed = end - run.finished if run.batch else length
+        self._tried, self._failed = (culprit.offset() or 0, attempt), failed
         # Whoever marks says how far a batch came: then the first that is not marked is to blame.
         marks = self.assignment.marked > self.assignment.offset
-        return Setback(culprit, attempt, outcome.error, alone=not self.policy.batch or length == 1 or marks)
+        return Setback(culprit, attempt, outcome.error, alone=not self.policy.batch or failed == 1 or marks)
 
     def _marked_in(self, run: Run) -> int:
         """How many messages of `run` are finished by marks."""

@@ -114,8 +114,8 @@ class Policy:
 
     `start` says where a group begins that has never read the topic, `on_gap` where it goes on when its offset is not
     in the log any more. `manual`: nothing but a mark finishes a message.
-    `batch`: a run is finished or fails as a whole. `max_messages` bounds one hand-over; `max_wait` (seconds) is how
-    long a batch may gather, 0 for none.
+    `batch`: messages are finished or fail by batches. `max_messages` bounds a batch, or one hand-over of messages;
+    `max_wait` (seconds) is how long a batch may gather, 0 for none; up to `batches` full ones are handed over at once.
     `lane` names the lane of a message where only those of one lane are in order, `width` how many are performed side by
     side; `ahead` is how many offsets may have been received beyond the oldest message that is not finished.
     `high` and `high_bytes` say when a partition holds enough; it is fetched again at half of both.
@@ -129,6 +129,7 @@ class Policy:
     batch: bool = False
     max_messages: int = 2_000
     max_wait: float = 0.0
+    batches: int = 1
     high: int = 10_000
     high_bytes: int = 16 * MIB
     lane: Callable[[Any], Hashable] | None = None

@@ -25,6 +25,8 @@ Name: TypeAlias = str | re.Pattern[str]
 
 BATCH = 100
 GATHER = 1.0
+# Of full batches so many messages may be handed over at once, as of messages that go one by one.
+HAND_OVER = Policy().max_messages
 # Messages of an async route that are performed side by side where its order allows it and it names no number.
 TASKS = 100
 
@@ -316,9 +318,13 @@ class Routes:
             max_wait=(GATHER if options.max_wait is None else options.max_wait) if batch else 0.0,
         )
         asynchronous = iscoroutinefunction(handler)
+        lane = lane_of(options.order, context, policy.max_messages if batch else 1)
+        # Where a batch that fails is given out again as it was, and no other waits for its context, they go together.
+        many = batch and not asynchronous and not policy.manual and lane is None
         policy = replace(
             policy,
-            lane=lane_of(options.order, context, policy.max_messages if batch else 1),
+            batches=max(1, HAND_OVER // policy.max_messages) if many else 1,
+            lane=lane,
             width=options.concurrency or (TASKS if asynchronous else config.concurrency),
         )
         return Route(

@@ -613,6 +613,51 @@ class TestBatches:
 
         assert (type(error), finished) == (ZeroDivisionError, 0)
 
+    def test_several_in_a_run_are_performed_one_after_the_other(self) -> None:
+        """Each in a context of its own, and each finished by itself; the next is not begun after one that fails."""
+
+        class Batched(BatchController[Any]):
+            def perform(self) -> None:
+                Noting.notes.append((self.params, [one.attempt for one in self.messages], LEFT.get(None)))
+                LEFT.set(1)
+                if self.params[0] == 5:
+                    raise ValueError("no")
+
+        desk = Desk(Batched)
+        run = desk.run(b"1", b"2", b"3", b"4", b"5", b"6", b"7", attempt=3)
+        run.batch = 2
+        with pytest.raises(ValueError, match="no"):
+            copy_context().run(desk.handle, run)
+
+        assert run.finished == 4
+        assert Noting.notes == [([1, 2], [3, 3], None), ([3, 4], [1, 1], None), ([5, 6], [1, 1], None)]
+
+    def test_a_run_of_several_that_is_halted_ends_after_the_one_in_hand(self) -> None:
+        """The others come back."""
+
+        class Halting(BatchController[Any]):
+            def perform(self) -> None:
+                self._run.halt()
+
+        desk = Desk(Halting)
+        run = desk.run(b"1", b"2", b"3")
+        run.batch = 2
+
+        assert desk.handle(run).finished == 2
+
+    def test_payloads_of_all_are_parsed_before_one_is_refused(self) -> None:
+        """Which one, its own parser says."""
+
+        class Batched(BatchController[Any]):
+            def perform(self) -> None:
+                Noting.notes.append(self.params)
+
+        assert Desk(Batched).perform(b"1", b"2").finished == 2
+        error, finished = Desk(Batched).fail(b"1", BAD)
+
+        assert "orders/0/10" in str(error)
+        assert (finished, Noting.notes) == (0, [[1, 2]])
+
     @pytest.mark.parametrize("how", ["payloads", "messages"])
     def test_a_swallowed_parse_error_fails_the_batch(self, how: str) -> None:
         """However it was met."""

@@ -6,7 +6,19 @@ import pytest
 
 from karafka.jobs import Job, Lane, Outcome, ended
 from karafka.messages import Place
-from karafka.partition import AHEAD, FIRST_RUN, RUN_TIME, Buffer, Partition, State, measure
+from karafka.metadata import Memo
+from karafka.partition import (
+    AHEAD,
+    FIRST_RUN,
+    RUN_TIME,
+    SUSPECT,
+    Buffer,
+    Partition,
+    Setback,
+    State,
+    Suspicion,
+    measure,
+)
 from karafka.policy import Policy
 from tests.unit.house import Hands, letters, offsets, ours
 
@@ -336,6 +348,91 @@ class TestBatches:
         single.receive(1)
         single.take()
         assert getattr(single.perform(finished=0, error=ValueError()), "alone", None) is True
+
+
+class TestBatchesTogether:
+    """Several full ones in one run, each by itself: what they are finished by, and who is to blame."""
+
+    @pytest.fixture
+    def bench(self) -> Bench:
+        bench = Bench(Policy(batch=True, max_messages=10, max_wait=1.0, batches=3))
+        bench.receive(10)
+        bench.take()
+        bench.perform(pace=1e-6)  # it is known to be quick
+        return bench
+
+    def test_full_ones_go_at_once_and_the_rest_gathers(self, bench: Bench) -> None:
+        """As many as may go together."""
+        bench.receive(47, first=10)
+        jobs = [bench.given(), bench.given()]
+
+        assert [(len(job.run.records), job.run.batch) for job in jobs] == [(30, 10), (10, 10)]
+        bench.perform()
+        bench.perform()
+        assert bench.take() is None
+        bench.now += 1.0
+        assert len(bench.given().run.records) == 7
+
+    def test_as_many_go_as_are_done_in_time(self) -> None:
+        """One at least."""
+        bench = Bench(Policy(batch=True, max_messages=10, batches=3))
+        for pace, count in ((RUN_TIME / 20, 20), (RUN_TIME, 10)):
+            bench.receive(10, first=bench.partition.received)
+            bench.take()
+            bench.partition.pace = None
+            bench.perform(pace=pace)
+            bench.receive(40, first=bench.partition.received)
+            assert len(bench.given().run.records) == count
+            bench.perform(pace=pace)
+            while bench.take() is not None:
+                bench.perform(pace=pace)
+
+    def test_the_one_that_fails_is_halved_and_those_before_it_are_finished(self, bench: Bench) -> None:
+        """Its first message is named, in its own first try."""
+        bench.receive(30, first=10)
+        bench.take()
+        setback = bench.perform(finished=10, error=ValueError())
+
+        assert isinstance(setback, Setback)
+        assert (setback.record.offset(), setback.attempt, setback.alone) == (20, 1, False)
+        assert bench.partition.committable == 20
+        bench.partition.split()
+        bench.partition.back_off(bench.now)
+        job = bench.given()
+        assert (offsets(job.run.records), job.run.attempt) == (list(range(20, 25)), 2)
+
+    def test_of_batches_of_one_the_culprit_stands_alone_at_once(self) -> None:
+        """However many others were handed over with it."""
+        bench = Bench(Policy(batch=True, max_messages=1, batches=5))
+        bench.receive(1)
+        bench.take()
+        bench.perform(pace=1e-6)
+        bench.receive(5, first=1)
+        bench.take()
+        setback = bench.perform(finished=2, error=ValueError())
+
+        assert isinstance(setback, Setback)
+        assert (setback.record.offset(), setback.alone) == (3, True)
+
+    def test_what_is_marked_of_it_is_finished_and_the_next_batch_is_not_to_blame(self, bench: Bench) -> None:
+        """All of it was marked before it failed."""
+        bench.receive(30, first=10)
+        bench.take()
+        job = bench.begin()
+        bench.partition.assignment.mark(29)
+        setback = bench.partition.settle(bench.end(job, finished=10, error=ValueError()))
+
+        assert isinstance(setback, Setback)
+        assert (setback.record.offset(), setback.over) == (29, True)
+        assert bench.partition.committable == 30
+
+    def test_a_suspect_goes_alone(self, bench: Bench) -> None:
+        """Who kills the process is to be found out."""
+        bench.partition.suspicion = Suspicion(after=1, clear_at=1_000)
+        bench.partition.memo = Memo(crashes=SUSPECT)
+        bench.receive(30, first=10)
+
+        assert len(bench.given().run.records) == 1
 
 
 class TestLeaving:

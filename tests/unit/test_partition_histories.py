@@ -146,11 +146,23 @@ class Story:
         if worker.job.lane.broken:
             return False
         if self.batch:
-            return False
+            return self.walk_batches(worker)
         before, worker.hold = worker.hold, next(worker.walk, None)
         if before is not None:
             self.perform(before.offset() or 0)
         return worker.hold is not None
+
+    def walk_batches(self, worker: Worker) -> bool:
+        """The same by batches: the last one is in hand until the job is finished, or fails."""
+        run = worker.job.run
+        last = run.finished + (run.batch or len(run.records)) >= len(run.records)
+        if last or not run.live():
+            return False
+        batch = run.records[run.finished : run.finished + run.batch]
+        for one in offsets(batch):
+            self.perform(one)
+        run.finished += len(batch)
+        return True
 
     def perform(self, offset: int) -> None:
         assert offset not in self.over
@@ -163,7 +175,7 @@ class Story:
             pass
         run = worker.job.run
         if self.batch and not worker.job.lane.broken and run.live():
-            for one in offsets(run.records):
+            for one in offsets(run.records[run.finished :]):
                 self.perform(one)
             run.finished = len(run.records)
         self.reply(worker, None)
@@ -284,3 +296,10 @@ def test_order_and_the_finished_prefix_hold_in_every_history(history: History, l
 def test_batches_are_halved_and_finished_in_every_history(history: History, longest: int) -> None:
     """Batches: finished as a whole, halved when they fail, until one stands alone."""
     live(history, Policy(batch=True, max_messages=longest, max_wait=0.5))
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(histories, st.sampled_from([1, 2, 7]))
+def test_batches_that_go_together_are_each_by_itself_in_every_history(history: History, longest: int) -> None:
+    """What one of them did counts, whatever becomes of the next."""
+    live(history, Policy(batch=True, max_messages=longest, max_wait=0.5, batches=3))
