@@ -6,158 +6,138 @@ have committed up to the end.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
 import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 
-from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+import click
 from rich.console import Console
-from rich.table import Table
 
-from karafka.devbroker import Kafka
+from bench.environments import interpreter
+from bench.ground import answered, broker, filled, save, show, uncommitted
 
-LOOPS = {
-    "consume": "bare `consume(500)`",
-    "poll": "bare `poll`",
-    "perform": "karafka `perform`",
-    "batch": "karafka batches",
-}
-OURS = ("perform", "batch")
-AGAINST = "consume"
 RESULTS = Path(__file__).parent / "RESULTS.md"
+AGAINST = "consume"
+HEAD = ("", "messages/s", "µs of CPU each", "to the tuned client", "spread")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loop:
+    """One way to read the records; `share` of them where it is slow. Others' have an environment of their own."""
+
+    said: str
+    module: str
+    share: float = 1.0
+    environment: str = ""
+    requirements: tuple[str, ...] = ()
+    ours: bool = False
+
+
+CONFLUENT = ("faststream-confluent", ("faststream[confluent]==0.7.8", "msgspec==0.22.0"))
+AIOKAFKA = ("faststream-aiokafka", ("faststream[kafka]==0.7.8", "msgspec==0.22.0"))
+
+
+def _faststream(client: str, batch: str, share: float, environment: tuple[str, tuple[str, ...]]) -> Loop:
+    said = f"FastStream on {client}, {'batches of 500' if batch else 'a message each'}"
+    module = f"bench.peers.faststream_{client}{batch}"
+    return Loop(said=said, module=module, share=share, environment=environment[0], requirements=environment[1])
+
+
+LOOPS: Mapping[str, Loop] = {
+    "consume": Loop(said="the bare client, tuned: `consume(500)`", module="bench.loops.consume"),
+    "poll": Loop(said="the bare client as in its examples: `poll`", module="bench.loops.poll", share=0.25),
+    "perform": Loop(said="karafka, `perform` for each message", module="bench.loops.perform", ours=True),
+    "batch": Loop(said="karafka, batches of 500", module="bench.loops.batch", ours=True),
+    "aiokafka": Loop(
+        said="aiokafka, `getmany`",
+        module="bench.peers.aiokafka_getmany",
+        environment="aiokafka",
+        requirements=("aiokafka==0.14.0", "msgspec==0.22.0"),
+    ),
+    "faststream-aiokafka": _faststream("aiokafka", "", 0.05, AIOKAFKA),
+    "faststream-aiokafka-batch": _faststream("aiokafka", "_batch", 0.25, AIOKAFKA),
+    "faststream-confluent": _faststream("confluent", "", 0.025, CONFLUENT),
+    "faststream-confluent-batch": _faststream("confluent", "_batch", 0.25, CONFLUENT),
+    "quix": Loop(
+        said="Quix Streams",
+        module="bench.peers.quix",
+        share=0.25,
+        environment="quix",
+        requirements=("quixstreams==3.28.1", "msgspec==0.22.0"),
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One loop in one round: `wall` and `cpu` in seconds for all records."""
+    """One loop in one round: seconds for each record, of wall and of processor time."""
 
     wall: float
     cpu: float
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--records", type=int, default=2_000_000)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--bootstrap", help="a broker of yours; a Kafka of its own is started otherwise")
-    parser.add_argument("--only", nargs="*", choices=LOOPS, default=list(LOOPS), help="loops to run")
-    asked = parser.parse_args()
-    if asked.bootstrap:
-        run(asked.bootstrap, asked.records, asked.rounds, asked.only)
-        return
-    with tempfile.TemporaryDirectory() as folder, Kafka(Path(folder)) as kafka:
-        run(kafka.bootstrap, asked.records, asked.rounds, asked.only)
-
-
-def run(bootstrap: str, records: int, rounds: int, loops: list[str]) -> None:
+@click.command(help=__doc__)
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--records", default=2_000_000, show_default=True)
+@click.option("--bootstrap", help="A broker of yours; a Kafka of its own is started otherwise.")
+@click.option("--only", multiple=True, type=click.Choice(list(LOOPS)), help="These rows; nothing is written then.")
+def main(rounds: int, records: int, bootstrap: str | None, only: tuple[str, ...]) -> None:
+    names = only or tuple(LOOPS)
     console = Console()
-    topic = f"bench-{uuid.uuid4().hex[:8]}"
-    size = fill(bootstrap, topic, records)
-    console.print(f"{records:,} records of {size} bytes in one partition; {rounds} rounds of {', '.join(loops)}")
-    figures: dict[str, list[Figure]] = {loop: [] for loop in loops}
-    for number in range(rounds):
-        for loop in loops:
-            figure = measure(loop, bootstrap, topic, records)
-            figures[loop].append(figure)
-            rate, cost = records / figure.wall, figure.cpu / records * 1e6
-            console.print(f"round {number + 1}  {loop:<8} {rate:>12,.0f}/s  {cost:6.2f} µs of processor each")
-    show(console, figures, records, size)
+    pythons = {name: interpreter(LOOPS[name].environment, LOOPS[name].requirements) for name in names}
+    with broker(bootstrap) as address:
+        topic = filled(address, 1, values(records))
+        figures: dict[str, list[Figure]] = {name: [] for name in names}
+        for number in range(rounds):
+            for name in names:
+                figure = measure(LOOPS[name], pythons[name], address, topic, records)
+                figures[name].append(figure)
+                said = f"{1 / figure.wall:>12,.0f}/s  {figure.cpu * 1e6:7.2f} µs of processor each"
+                console.print(f"round {number + 1}  {name:<26} {said}")
+    rows = [row(name, figures[name], figures.get(AGAINST, figures[name])) for name in names]
+    show(console, f"{rounds} rounds, medians", HEAD, rows)
+    if not only:
+        said = (
+            f"{records:,} records of 70 bytes (JSON; of slow loops fewer), one partition, one process each, one field\n"
+            f"of each read; {rounds} rounds in turn. Every run's ledger was checked: each record read once, and ours\n"
+            "committed up to the end. A ratio is the median, over the rounds, of rates within one round. The tuned\n"
+            "client also sets `fetch.queue.backoff.ms` to 10; karafka's, the client's and aiokafka's payloads are\n"
+            "typed (msgspec), the others' are dicts, as is their way."
+        )
+        save(RESULTS, "Results", "make bench", said, HEAD, rows)
 
 
-def fill(bootstrap: str, topic: str, records: int) -> int:
-    """Make `topic` with one partition and its records; the size of a record in bytes."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result()
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 20, "queue.buffering.max.messages": 1_000_000})
-    failed: list[str] = []
-    title = "a video whose title has some length to it"
-    value = b""
+def values(records: int) -> Iterator[tuple[int, None, bytes]]:
+    """Their ids count up from 0."""
     for number in range(records):
-        value = json.dumps({"id": number, "title": title}).encode()[:-2].ljust(68, b" ") + b'"}'
-        while True:
-            try:
-                producer.produce(
-                    topic, value, on_delivery=lambda error, _: failed.append(str(error)) if error else None
-                )
-                break
-            except BufferError:
-                producer.poll(0.1)
-    producer.flush()
-    if failed:
-        raise SystemExit(f"filling failed: {failed[0]}")
-    return len(value)
+        value = json.dumps({"id": number, "title": "a video whose title has some length to it"}).encode()
+        yield 0, None, value[:-2].ljust(68, b" ") + b'"}'
 
 
-def measure(loop: str, bootstrap: str, topic: str, records: int) -> Figure:
+def measure(loop: Loop, python: str, bootstrap: str, topic: str, records: int) -> Figure:
     """Run one loop. Ends the bench when its ledger does not add up: a figure without it is none."""
-    group = f"{loop}-{uuid.uuid4().hex[:8]}"
-    command = [sys.executable, "-m", f"bench.loops.{loop}", bootstrap, topic, str(records), group]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    try:
-        answer = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, json.JSONDecodeError):
-        raise SystemExit(f"{loop} answered nothing (status {done.returncode}):\n{done.stderr}") from None
-    wanted = records * (records - 1) // 2
-    if answer["count"] != records or answer["total"] != wanted:
-        raise SystemExit(
-            f"{loop}: the ledger does not add up: {answer}, wanted {records} messages adding up to {wanted}"
-        )
-    if loop in OURS and (end := committed(bootstrap, group, topic)) != records:
-        raise SystemExit(f"{loop}: committed up to {end}, but {records} were performed")
-    return Figure(answer["wall"], answer["cpu"])
+    group, count = f"bench-{uuid.uuid4().hex[:8]}", int(records * loop.share)
+    answer = answered(loop.module, bootstrap, topic, str(count), group, python=python)
+    wanted = count * (count - 1) // 2
+    if answer["count"] != count or answer["total"] != wanted:
+        raise SystemExit(f"{loop.module}: {answer}, but {count} messages add up to {wanted}")
+    if loop.ours and (left := uncommitted(bootstrap, topic, group, 1)):
+        raise SystemExit(f"{loop.module}: not committed to the end: {left}")
+    return Figure(answer["wall"] / count, answer["cpu"] / count)
 
 
-def committed(bootstrap: str, group: str, topic: str) -> int:
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group})
-    (place,) = consumer.committed([TopicPartition(topic, 0)], 10)
-    consumer.close()
-    return place.offset
-
-
-def show(console: Console, figures: dict[str, list[Figure]], records: int, size: int) -> None:
-    """The table, to the terminal and into RESULTS.md. A ratio is the median of the ratios within each round."""
-    table = Table(title="per message, JSON, one field read")
-    head = ("", "messages/s", "µs of CPU each", f"ratio to {AGAINST}", "spread")
-    for column in head:
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
-    rows = []
-    for loop, measured in figures.items():
-        ratios = [base.wall / one.wall for base, one in zip(figures.get(AGAINST, measured), measured, strict=True)]
-        rows.append(
-            (
-                LOOPS[loop],
-                f"{records / statistics.median(one.wall for one in measured):,.0f}",
-                f"{statistics.median(one.cpu for one in measured) / records * 1e6:.2f}",
-                f"{statistics.median(ratios):.2f}",
-                f"{min(ratios):.2f} to {max(ratios):.2f}",
-            )
-        )
-        table.add_row(*rows[-1])
-    console.print(table)
-    rounds = len(next(iter(figures.values())))
-    lines = ["# Results", "", "Written by the run; repeat it with `make bench`.", ""]
-    lines += [f"{records:,} records of {size} bytes (JSON), one partition, one process each, {rounds} rounds in turn."]
-    lines += ["Every run's ledger was checked: each record read once, and ours committed up to the end."]
-    lines += ["Bare `poll` is the client's own example; bare `consume(500)` also sets `fetch.queue.backoff.ms` to 10."]
-    lines += ["A ratio is the median, over the rounds, of wall times within one round.", ""]
-    lines += ["| " + " | ".join(head) + " |", "|---|---:|---:|---:|---:|"]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    lines += ["", f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores ({platform.machine()}), "]
-    lines[-1] += f"Python {platform.python_version()}, confluent-kafka {version('confluent-kafka')}, Apache Kafka 4.3.1"
-    lines[-1] += " on the same machine."
-    RESULTS.write_text("\n".join(lines) + "\n")
+def row(name: str, found: Sequence[Figure], base: Sequence[Figure]) -> tuple[str, ...]:
+    ratios = [least.wall / one.wall for one, least in zip(found, base, strict=True)]
+    return (
+        LOOPS[name].said,
+        f"{1 / median(one.wall for one in found):,.0f}",
+        f"{median(one.cpu for one in found) * 1e6:.2f}",
+        f"{median(ratios):.3f}" if median(ratios) < 0.1 else f"{median(ratios):.2f}",
+        f"{min(ratios):.2f} to {max(ratios):.2f}",
+    )
 
 
 main()

@@ -49,9 +49,9 @@ def filled(bootstrap: str, partitions: int, messages: Iterable[tuple[int, bytes 
     return topic
 
 
-def answered(module: str, *arguments: str, timeout: float = 600) -> dict[str, float]:
+def answered(module: str, *arguments: str, timeout: float = 600, python: str = sys.executable) -> dict[str, float]:
     """What the process `python -m module arguments` says in its last line, in JSON. Ends the bench when it fails."""
-    command = [sys.executable, "-m", module, *arguments]
+    command = [python, "-m", module, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     if done.returncode:
         raise SystemExit(f"{module} {' '.join(arguments)} ended with status {done.returncode}:\n{done.stderr}")

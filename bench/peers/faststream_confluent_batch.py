@@ -1,0 +1,25 @@
+"""FastStream on confluent-kafka: a handler for batches of up to 500 messages."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from faststream import FastStream
+from faststream.confluent import KafkaBroker
+
+from bench.loops.report import task
+from bench.peers.tally import Tally
+
+asked = task()
+tally = Tally(asked)
+broker = KafkaBroker(asked.bootstrap, logger=None)
+
+
+@broker.subscriber(asked.topic, group_id=asked.group, auto_offset_reset="earliest", batch=True, max_records=500)
+async def handle(videos: list[dict[str, Any]]) -> None:
+    for video in videos:
+        tally.add(video["id"])
+
+
+asyncio.run(FastStream(broker, logger=None).run())
