@@ -139,6 +139,8 @@ class Listener:
         self._assigned_now: set[Place] = set()
         # What the watch saw, not looked at yet.
         self._seen: list[Seen] = []
+        # Whether the group has given its answer in the call to the client under way.
+        self._answered = False
         # Whether anything came back in the last turn.
         self._moved = False
         # Places whose position is said not to be in the log any more.
@@ -310,6 +312,10 @@ class Listener:
     def _receive(self, timeout: float) -> None:
         batches = self._client.fetch(self._flow.limit(), timeout)
         self._hear()
+        if self._answered:
+            # Not in the callback: what the client has to say of the time before it says when the call ends.
+            self._answered = False
+            self._troubles.works(self.group, member=True)
         if self._client.slipped():
             for owned in self._partitions.values():
                 owned.positioned = False
@@ -663,6 +669,7 @@ class Listener:
     def assigned(self, places: Sequence[Place]) -> Mapping[Place, int]:
         begins = self._insistently(lambda: self._arrivals.begins(self._client, places))
         self._membership.assigned()
+        self._answered = True
         self._assigned_now.update(places)
         self._arrivals.arrive(begins)
         for place, begin in begins.items():

@@ -125,7 +125,6 @@ class Membership:
         self._joined = True
         if self._client is not None and self._client.forgetful():
             self._topics.doubt()
-        self._troubles.works(self._group, member=True)
 
     def hears(self) -> None:
         """Something came from the cluster."""

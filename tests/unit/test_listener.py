@@ -664,6 +664,17 @@ class TestTrouble:
         assert len(house.heard(told.ClientTroubled)) == 1
         assert len(house.heard(told.ClientRecovered)) == 1
 
+    def test_what_was_wrong_before_an_assignment_is_over_with_it(self, house: House) -> None:
+        """Also if the client tells of both in one call: the assignment at once, the errors at its end."""
+        house.trouble(Effect.NEWS, code="_AUTHENTICATION")
+        house.turn()
+        house.trouble(Effect.NEWS, code="_AUTHENTICATION")
+        house.assign("orders", 5)
+        house.turn(2)
+
+        assert len(house.heard(told.ClientTroubled)) == 1
+        assert len(house.heard(told.ClientRecovered)) == 1
+
     def test_a_stream_that_never_ends_says_it_after_a_while(self, house: House) -> None:
         """The client does not hold so much that it lasts so long."""
         house.broker.answering = False
