@@ -456,7 +456,7 @@ class ConfluentConsumer:
 
     def _by_topic(self, messages: list[Record]) -> list[list[Record]]:
         """Partitions of several topics may bear the same number."""
-        if not self._several:
+        if not self._several or len(set(map(_topic, messages))) == 1:
             return [messages]
         return [list(same) for _, same in groupby(messages, _topic)]
 

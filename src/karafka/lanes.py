@@ -56,8 +56,12 @@ class Strand:
     __slots__ = ("attempts", "due", "failed", "limit", "name", "records", "standing")
 
     def __init__(self, name: Hashable) -> None:
-        self.name = name
         self.records: deque[Record] = deque()
+        self.begin(name)
+
+    def begin(self, name: Hashable) -> None:
+        """It is that lane's from here on; it has nothing yet."""
+        self.name = name
         self.standing = APART
         #: Until when it backs off, or gathers a batch.
         self.due = 0.0
@@ -279,7 +283,7 @@ class Lanes(Partition):
         """One for `lane`, of which nothing is in hand yet."""
         if self._free:
             strand = self._free.pop()
-            strand.name = lane
+            strand.begin(lane)
         else:
             strand = Strand(lane)
         self._strands[lane] = strand
@@ -383,9 +387,8 @@ class Lanes(Partition):
             strand.standing, strand.due = OUT, 0.0
         count = len(records)
         size = len(records[0]) if count == 1 else sum(map(len, records))
-        job = Job(
-            Run(records, attempt, self.assignment), self, self._idle.pop() if self._idle else self._make_lane(), size
-        )
+        lane = self._idle.pop() if self._idle else self._make_lane()
+        job = Job(Run(records, attempt, self.assignment), self, lane, size)
         self.out[job] = None
         self._owners[job] = strands
         self._waiting -= count

@@ -172,6 +172,25 @@ def test_a_mark_finishes_its_message_alone(build: Build) -> None:
     assert len(house.tried) == 10
 
 
+def test_tries_of_a_lane_that_is_gone_are_none_of_the_next(build: Build) -> None:
+    """One that was marked and failed again is over; a lane that comes then begins with its first try."""
+    house = build(policy=by_lane(lane=offset_of), partitions=(0,))
+    house.block(0)
+    house.send("orders", count=1)
+    house.turn()
+    house.begin().end(ValueError("no"))
+    house.turn(60)
+    hand = house.begin()
+    assert hand.job.run.attempt == 2
+    owned(house).assignment.mark(0)
+    hand.end(ValueError("no"))
+    house.turn(5)
+
+    house.send("orders", count=1)
+    house.turn(5)
+    assert [(offsets_of(job), job.run.attempt) for job in owned(house).out] == [([1], 1)]
+
+
 def test_the_oldest_message_holds_up_what_is_too_far_ahead(build: Build) -> None:
     """It is named, once; when it is finished all goes on."""
     house = build(policy=by_lane(ahead=50, high=10_000), partitions=(0,))
