@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, current_thread, main_thread
+from threading import enumerate as enumerate_threads
 from time import monotonic, perf_counter
 from types import FrameType
 from typing import NoReturn, TypeAlias, TypeVar
@@ -60,9 +61,9 @@ LOOK = 0.1
 HURRY = 1.0
 # Seconds past the time-out that listeners have for their last commit and for leaving; whatever hangs longer is left.
 GRACE = 15.0
-# Seconds that clients may take to end when the interpreter does: by what they still do then it may crash. (With TLS
-# libc's exit takes OpenSSL from under their threads: 4 of 60 processes that no broker answered.)
-LAST_CALLS = 10.0
+# Seconds that clients which no broker answers may hold up the end of an interpreter that is somebody else's: it may
+# crash by what they still do then. (With TLS libc's exit takes OpenSSL from under their threads: 4 of 60 died.)
+LAST_CALLS = 5.0
 # Seconds within which a second signal is the echo of the first.
 ECHO = 0.3
 
@@ -322,8 +323,8 @@ class Server:
         status = TIMED_OUT if self.overran else status or self._asked
         self._status = status
         atexit.unregister(self._forgotten)
-        if not self._let_go(0.0):
-            atexit.register(self._let_go, LAST_CALLS)
+        if not self.let_go(0.0):
+            atexit.register(self.let_go, LAST_CALLS)
         self.app.events.tell(ServerStopped(status=status, unfinished=unfinished))
         self._lifecycle.advance(Phase.STOPPED)
         return status
@@ -340,10 +341,10 @@ class Server:
         for pool in self._pools:
             pool.stop()
         self._end_threads()
-        self._let_go(LAST_CALLS)
+        self.let_go(LAST_CALLS)
 
-    def _let_go(self, timeout: float) -> bool:
-        """Wait up to `timeout` seconds for the clients of listeners that have ended; whether all are gone."""
+    def let_go(self, timeout: float) -> bool:
+        """After the end: wait up to `timeout` seconds for clients that wait for a broker; whether all are gone."""
         by = monotonic() + timeout
         return all(listener.let_go(max(0.0, by - monotonic())) for listener in self._listeners)
 
@@ -530,8 +531,18 @@ class Server:
 
 
 def end(server: Server, status: int) -> NoReturn:
-    """End the process with `status`: in order, or, past a time-out, at once, whatever hangs."""
-    if server.overran:
+    """End the process with `status`: in order, or, past a time-out, at once, whatever hangs.
+
+    Of clients that wait for a broker nobody waits, but the interpreter might not survive them: it is left as it is,
+    once all is done that is to be done at its end.
+    """
+    if server.overran or not server.let_go(0.0):
+        if not server.overran:
+            atexit.unregister(server.let_go)
+            for thread in enumerate_threads():
+                if not thread.daemon and thread is not main_thread():
+                    thread.join()
+            atexit._run_exitfuncs()  # noqa: SLF001 - as the interpreter would
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGINT, SIGQUIT, SIGTERM, Signals
 
@@ -11,7 +12,7 @@ import pytest
 
 from karafka import Backoff
 from tests.brokers import Running, new_group
-from tests.process.servers import Scene, Server, app, each, serve
+from tests.process.servers import Scene, Server, app, each, program, serve
 
 
 def stopped(server: Server, number: Signals = SIGTERM) -> float:
@@ -243,20 +244,46 @@ def test_what_was_printed_is_not_lost_when_user_code_ends_the_process(scene: Sce
     assert server.heard.said == ["last words", "at exit"]
 
 
-def test_the_interpreter_does_not_end_before_its_clients(tmp_path: Path) -> None:
-    """Of a question to a cluster that says nothing a client's threads would be at work while libc's exit takes OpenSSL
-    from under them: a segmentation fault.
-    """
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as mute:
-        address = f"127.0.0.1:{mute.getsockname()[1]}"
-        source = app(address, new_group(), each("videos", "pass"))
-        source += "\nimport atexit, threading\n"
-        source += "atexit.register(lambda: print('left', [one.name for one in threading.enumerate()]))\n"
-        with serve(tmp_path, source) as server:
-            server.event("server_started")
-            assert server.stop() == 0, str(server.heard)
+LAST = """
+import atexit, threading
 
-    assert server.heard.said == ["left ['MainThread']"]
+class Last:
+    def __del__(self):
+        os.write(1, b"taken down\\n")
+
+last = Last()
+atexit.register(lambda: print("at exit", *(one.name.rsplit("-", 1)[0] for one in threading.enumerate())))
+threading.Thread(target=lambda: (time.sleep(2), print("waited for"))).start()
+"""
+
+
+@pytest.fixture
+def mute() -> Iterator[str]:
+    """The address of a cluster that says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_an_interpreter_whose_clients_wait_for_a_broker_is_left_as_it_is(mute: str, tmp_path: Path) -> None:
+    """They would be at work while libc's exit takes OpenSSL from under them: a segmentation fault. What is to be done
+    at its end is done.
+    """
+    with serve(tmp_path, app(mute, new_group(), each("videos", "pass")) + LAST) as server:
+        server.event("server_started")
+        assert server.stop() == 0, str(server.heard)
+
+    assert server.heard.said[0] == "waited for"
+    assert server.heard.said[1].startswith("at exit MainThread karafka-topics")
+    assert len(server.heard.said) == 2
+
+
+def test_an_interpreter_that_is_somebody_else_s_ends_after_its_clients(mute: str, tmp_path: Path) -> None:
+    """Within bounds."""
+    source = app(mute, new_group(), each("videos", "pass")) + LAST
+    with program(tmp_path, source + "server = Server(app)\nserver.start()\nserver.stop()\n") as server:
+        assert server.ended() == 0, str(server.heard)
+
+    assert server.heard.said == ["waited for", "at exit MainThread", "taken down"]
 
 
 def test_what_was_printed_before_a_time_out_is_not_lost(scene: Scene) -> None:
