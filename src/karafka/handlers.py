@@ -232,14 +232,14 @@ class Together:
     def __init__(self, ahead: Ahead, each: Each) -> None:
         self._ahead = ahead
         self._each = each
-        self._apart = False
+        self._apart = self._watched = False
 
     def perform(self, run: Run) -> None:
-        """Called in a context of its own."""
-        if self._apart or run.attempt > 1:
+        """Called in a context of its own. The first run is watched, however short: it may tell."""
+        if self._apart or run.attempt > 1 or not run.records:
             self._each.perform(run)
             return
-        if len(run.records) <= FEW:
+        if self._watched and len(run.records) <= FEW:
             self._ahead.perform_few(run)
             return
         before = Baseline()
@@ -248,6 +248,7 @@ class Together:
             self._ahead.perform(run)
         finally:
             del watch
+            self._watched = True
             self._apart = self._apart or before.changed()
 
     def _part(self, run: Run) -> None:

@@ -570,6 +570,12 @@ class Stage:
             asked = [TopicPartition(topic, number) for number in range(partitions)]
             return {one.partition: one.offset for one in reader.committed(asked, 10) if one.offset >= 0}
 
+    def memo(self, group: str, topic: str) -> Memo:
+        """What is kept beside the offset of partition 0; an empty one if nothing is."""
+        with self.reader(group) as reader:
+            (answer,) = reader.committed([TopicPartition(topic, 0)], 10)
+        return decode(answer.metadata) or Memo()
+
     def members(self, group: str) -> list[int]:
         """How many partitions each member of `group` has, fewest first."""
         described = self._admin.describe_consumer_groups([group])[group].result(30)

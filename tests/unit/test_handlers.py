@@ -55,6 +55,9 @@ class Desk:
             "g", noted(reading.parse), noted(reading.decode) if reading.decode else None, self.events, APP
         )
         self.handler: Any = handler_for(controller, context)
+        together: Any = getattr(self.handler, "__self__", None)
+        if isinstance(together, Together):
+            together._watched = True  # as it is from the second run on
 
     @property
     def fast(self) -> bool:
@@ -847,6 +850,23 @@ class TestContexts:
         assert copy_context().run(desk.perform, b"1", b"2", b"3", b"4").finished == 2
         assert copy_context().run(desk.perform, b"3", b"4").finished == 2
         assert Noting.notes == [1, 2, 3, 4]
+
+    def test_the_first_run_tells_however_short(self) -> None:
+        """Whoever keeps a copy of each context is found out before a long run shares one."""
+        kept: list[Any] = []
+
+        class Keeping(Noting):
+            def perform(self) -> None:
+                self.notes.append((self.params, LEFT.get(None)))
+                kept.append(copy_context())
+                LEFT.set(self.params)
+
+        desk = Desk(Keeping)
+        desk.handler.__self__._watched = False
+        copy_context().run(desk.perform, b"1")
+        copy_context().run(desk.perform, b"2", b"3", b"4")
+
+        assert Noting.notes == [(number, None) for number in range(1, 5)]
 
     def test_a_refused_payload_does_not_leave_it(self) -> None:
         """What the engine sets by itself is no sign of anything."""
