@@ -18,6 +18,8 @@ from karafka.events import ClientRecovered, ClientTroubled, ClusterRefused, Even
 
 # How long to wait for the reason before it is told that there is none.
 REASON = 1.0
+# For so long after the cluster was back connections may fail that were begun before.
+ECHO = 3.0
 # What is wrong with one broker, and with the cluster if all are down.
 OF_ONE_BROKER = frozenset({Cause.UNREACHABLE, Cause.UNRESOLVED})
 # The exit status where waiting cannot help.
@@ -34,6 +36,8 @@ class Troubles:
         self._ended = ended
         self._lock = Lock()
         self._open: dict[tuple[Cause, str], float] = {}
+        # When each that was told was over.
+        self._over_at: dict[tuple[Cause, str], float] = {}
         self._all_down: float | None = None
         # Why one broker at least is out of reach.
         self._reason: tuple[Diagnosis, str] | None = None
@@ -72,7 +76,7 @@ class Troubles:
         with self._lock:
             down = self._all_down
             if down is not None and not self._open and self._clock.monotonic() - down >= REASON:
-                self._say(group, mute(self._kafka), "_ALL_BROKERS_DOWN")
+                self._say(group, *(self._reason or (mute(self._kafka), "_ALL_BROKERS_DOWN")))
 
     def works(self, group: str, topics: Iterable[str] = (), *, member: bool = False) -> None:
         """The cluster answered: with messages of `topics`, with a commit or an assignment (`member`)."""
@@ -84,12 +88,14 @@ class Troubles:
             if member and (Cause.GROUP, group) in self._open:
                 over.append((Cause.GROUP, group))
             since = min((self._open.pop(key) for key in over), default=None)
+            self._over_at |= dict.fromkeys(over, self._clock.monotonic())
         if since is not None:
             self._events.tell(ClientRecovered(group=group, waited=self._clock.monotonic() - since))
 
     def _say(self, group: str, found: Diagnosis, code: str) -> None:
-        if found.key in self._open:
+        now = self._clock.monotonic()
+        if found.key in self._open or now < self._over_at.get(found.key, -ECHO) + ECHO:
             return
-        self._open[found.key] = self._clock.monotonic()
+        self._open[found.key] = now
         kind = ClusterRefused if found.cause in HOPELESS and not self._worked else ClientTroubled
         self._events.tell(kind(group=group, code=code, error=found.sentence))

@@ -8,7 +8,7 @@ from karafka.client import Effect, Trouble
 from karafka.clock import ManualClock
 from karafka.diagnosis import Cause, diagnose
 from karafka.events import ClientRecovered, ClientTroubled, ClusterRefused, Event, Events
-from karafka.troubles import REASON, Troubles
+from karafka.troubles import ECHO, REASON, Troubles
 
 KAFKA = {"bootstrap.servers": "here:9092", "sasl.username": "ada", "sasl.mechanism": "SCRAM-SHA-512"}
 
@@ -149,10 +149,41 @@ def test_each_cause_is_told_once_until_it_is_over(desk: Desk) -> None:
     desk.troubles.works("h")
     assert [one.waited for one in desk.told if isinstance(one, ClientRecovered)] == [5.0]
     assert not desk.troubles.any
+    desk.clock.advance(ECHO)
     desk.hear("_TRANSPORT", "x:1/1: Connect failed")
     assert len(desk.said) == 1, "another broker may answer"
     desk.hear("_ALL_BROKERS_DOWN")
     assert len(desk.said) == 2
+
+
+def test_what_was_under_way_when_it_was_over_is_not_told_again(desk: Desk) -> None:
+    """Other connections learn later that the cluster is back. What lasts is told."""
+    desk.troubles.works("g")
+    desk.hear(*REFUSED)
+    desk.clock.advance(10)
+    desk.troubles.works("g")
+    desk.clock.advance(ECHO / 2)
+    desk.hear(*REFUSED)
+    assert (len(desk.said), desk.troubles.any) == (1, False)
+
+    desk.clock.advance(ECHO)
+    desk.hear(*REFUSED)
+    assert (len(desk.said), desk.troubles.any) == (2, True)
+
+
+def test_brokers_that_go_again_at_once_are_told_a_little_later(desk: Desk) -> None:
+    """The client says it only once each time."""
+    desk.hear("_TRANSPORT", "x:1/1: Connect failed")
+    desk.hear("_ALL_BROKERS_DOWN")
+    desk.troubles.works("g")
+    desk.hear("_TRANSPORT", "x:1/1: Connect failed")
+    desk.hear("_ALL_BROKERS_DOWN")
+    assert len(desk.said) == 1
+
+    desk.clock.advance(ECHO)
+    desk.troubles.turn("g")
+    assert len(desk.said) == 2
+    assert desk.said[0] == desk.said[1]
 
 
 def test_what_waiting_cannot_help_ends_the_process_if_nothing_ever_worked(desk: Desk) -> None:

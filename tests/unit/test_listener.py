@@ -14,6 +14,7 @@ from karafka.listener import STALE
 from karafka.membership import RENEW
 from karafka.messages import Place
 from karafka.policy import MIB, AskedRetry, Backoff, Bury, DeadLetter, Policy, Retry, Skip
+from karafka.troubles import ECHO
 from karafka.watch import Reached, Unowned
 from tests.unit.conftest import Build
 from tests.unit.house import House, Letter
@@ -642,6 +643,7 @@ class TestTrouble:
             house.turn()
         house.send("orders")
         house.turn(2)
+        house.clock.advance(ECHO)
         house.trouble(Effect.NEWS, code="_TRANSPORT")
         house.trouble(Effect.NEWS, code="_ALL_BROKERS_DOWN")
         house.turn()
