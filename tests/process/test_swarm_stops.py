@@ -114,8 +114,14 @@ def test_a_ctrl_c_in_the_terminal_reaches_the_supervisor_alone(scene: Scene) -> 
         assert server.stop() == 0, str(server.heard)
 
 
-# A session of its own, with that terminal.
-INSIDE = "import os, sys; os.setsid(); os.open(sys.argv[1], os.O_RDWR); os.execv(sys.argv[2], sys.argv[2:])"
+# A session of its own, with that terminal; also where the tests themselves are to outlive theirs.
+INSIDE = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+os.setsid()
+os.open(sys.argv[1], os.O_RDWR)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 @pytest.mark.parametrize("nohup", [(), ("nohup",)], ids=["", "nohup"])
