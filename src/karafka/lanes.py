@@ -38,7 +38,7 @@ class Standing(IntEnum):
     """Where a strand stands."""
 
     #: Has nothing, backs off, or gathers a batch.
-    APART = 0
+    ASIDE = 0
     #: Among those that may go.
     READY = 1
     #: A job of it is out.
@@ -47,7 +47,7 @@ class Standing(IntEnum):
     STUCK = 3
 
 
-APART, READY, OUT, STUCK = Standing
+ASIDE, READY, OUT, STUCK = Standing
 
 
 class Strand:
@@ -62,7 +62,7 @@ class Strand:
     def begin(self, name: Hashable) -> None:
         """It is that lane's from here on; it has nothing yet."""
         self.name = name
-        self.standing = APART
+        self.standing = ASIDE
         #: Until when it backs off, or gathers a batch.
         self.due = 0.0
         #: How often its first message failed; how long the batch was that failed, and how long the next one may be.
@@ -241,7 +241,7 @@ class Lanes(Partition):
         for strand in fresh:
             if strand.attempts or not simple:
                 self._offer(strand, now)
-            elif strand.standing is APART:
+            elif strand.standing is ASIDE:
                 self._rise(strand)
         assert head is not None  # noqa: S101 - nobody spreads nothing
         return head
@@ -266,7 +266,7 @@ class Lanes(Partition):
 
     def _offer(self, strand: Strand, now: float) -> None:
         """It may have something to give: let it stand among those that may go, as soon as it may."""
-        if strand.standing is not APART:
+        if strand.standing is not ASIDE:
             return
         if not strand.records:
             self._drop(strand)
@@ -307,13 +307,13 @@ class Lanes(Partition):
         asleep = self._asleep
         while asleep and asleep[0][0] <= now:
             due, _, strand = heappop(asleep)
-            if strand.due == due and strand.records and strand.standing is APART:
+            if strand.due == due and strand.records and strand.standing is ASIDE:
                 self._rise(strand)
 
     def _withhold(self, strand: Strand) -> None:
         """It may not go after all."""
         if strand.standing is READY:
-            strand.standing = APART
+            strand.standing = ASIDE
             self._ready.remove((strand.records[0].offset() or 0, strand))
             self._ready.sort()  # a sorted list is a heap
 
@@ -445,7 +445,7 @@ class Lanes(Partition):
             self._give_back(owners[0], rest)
         else:
             for strand, record in zip(owners[taken:], rest, strict=True):
-                strand.standing = APART
+                strand.standing = ASIDE
                 self._give_back(strand, [record])
                 self._offer(strand, self._now)
             del owners[taken:]
@@ -468,7 +468,7 @@ class Lanes(Partition):
         self._count_out -= end - start
         for index in range(start, end) if len(owners) > 1 else ():
             strand, owners[index] = owners[index], Strand(object())
-            strand.standing, strand.attempts, strand.limit = APART, 0, None
+            strand.standing, strand.attempts, strand.limit = ASIDE, 0, None
             self._offer(strand, self._now)
 
     def _part(self, job: Job, taken: int) -> bool:
@@ -520,7 +520,7 @@ class Lanes(Partition):
             return self._settle_in_part(outcome, owners)
         simple = self.policy.max_wait <= 0
         for strand in owners:
-            strand.standing = APART
+            strand.standing = ASIDE
             if strand.attempts:
                 strand.attempts, strand.limit = 0, None
             if not strand.records:
@@ -536,7 +536,7 @@ class Lanes(Partition):
         run, finished = outcome.job.run, outcome.job.run.finished
         alone = len(owners) == 1
         for index, strand in enumerate(owners):
-            strand.standing = APART
+            strand.standing = ASIDE
             if finished > index:
                 strand.attempts, strand.limit = 0, None
             if alone:
@@ -622,7 +622,7 @@ class Lanes(Partition):
             super().back_off(until)
             self._rewind = False  # what was performed and not marked waits for its mark
             return
-        strand.standing = APART
+        strand.standing = ASIDE
         self._sleep(strand, until)
 
     def split(self, offset: int | None = None) -> None:
@@ -676,7 +676,7 @@ class Lanes(Partition):
         self._waiting -= 1
         self._size_waiting -= len(record)
         self.offsets.settle(offset, offset + 1)
-        strand.standing, strand.attempts, strand.limit = APART, 0, None
+        strand.standing, strand.attempts, strand.limit = ASIDE, 0, None
         self._offer(strand, self._now)
 
     @property
