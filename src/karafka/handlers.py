@@ -268,7 +268,7 @@ class Batches:
     def perform(self, run: Run) -> None:
         """Called in a context of its own; of several batches each has one."""
         size, length = run.batch, len(run.records)
-        if not size or length <= size:
+        if length <= size:
             if run.live():
                 self._one(run, run.records, run.attempt)
                 run.finished = length

@@ -415,11 +415,7 @@ class Lanes(Partition):
     def _room(self) -> bool:
         """Whether what may end above the prefix can be kept with the commit; the oldest message may always go."""
         span = self.received - self.offsets.finished
-        return (
-            sure(span)
-            or fits(self.offsets.gaps + self._count_out + 1, span)
-            or self._ready[0][0] <= self.offsets.finished
-        )
+        return fits(self.offsets.gaps + self._count_out + 1, span) or self._ready[0][0] <= self.offsets.finished
 
     def jump(self, offset: int) -> None:
         if offset > self.received:

@@ -293,8 +293,8 @@ class Run:
     ) -> None:
         #: As given out; the listener may cut off what a halted run has not taken up.
         self.records = records
-        #: How many of them are a batch, where it carries several; 0 where all are one.
-        self.batch = batch
+        #: How many of them are a batch: all, unless it carries several.
+        self.batch = batch or len(records)
         #: Which try of the first message this is, from 1; the others are tried for the first time.
         self.attempt = attempt
         #: By which its messages came; None outside of a server.

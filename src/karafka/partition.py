@@ -357,13 +357,13 @@ class Partition:
         if outcome.error is None:
             return None
         # Of a batch it is the first that is not marked; else the one in hand, whatever was marked.
-        end = min(run.finished + run.batch, length) if run.batch else length
+        end = min(run.finished + run.batch, length)
         blamed = min(finished if self.policy.batch else run.finished, end - 1)
         culprit = run.records[blamed]
         attempt = run.attempt if blamed == 0 else 1
         if blamed < finished:
             return Setback(culprit, attempt, outcome.error, alone=True, over=True)
-        failed = end - run.finished if run.batch else length
+        failed = end - run.finished
         self._tried, self._failed = (culprit.offset() or 0, attempt), failed
         # Whoever marks says how far a batch came: then the first that is not marked is to blame.
         marks = self.assignment.marked > self.assignment.offset

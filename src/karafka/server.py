@@ -536,15 +536,15 @@ def end(server: Server, status: int) -> NoReturn:
     Of clients that wait for a broker nobody waits, but the interpreter might not survive them: it is left as it is,
     once all is done that is to be done at its end.
     """
-    if server.overran or not server.let_go(0.0):
-        if not server.overran:
-            atexit.unregister(server.let_go)
-            for thread in enumerate_threads():
-                if not thread.daemon and thread is not main_thread():
-                    thread.join()
-            atexit._run_exitfuncs()  # noqa: SLF001 - as the interpreter would
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    raise SystemExit(status)
+    if not server.overran:
+        if server.let_go(0.0):
+            raise SystemExit(status)
+        atexit.unregister(server.let_go)
+        for thread in enumerate_threads():
+            if not thread.daemon and thread is not main_thread():
+                thread.join()
+        atexit._run_exitfuncs()  # noqa: SLF001 - as the interpreter would
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -155,7 +155,7 @@ class Story:
     def walk_batches(self, worker: Worker) -> bool:
         """The same by batches: the last one is in hand until the job is finished, or fails."""
         run = worker.job.run
-        last = run.finished + (run.batch or len(run.records)) >= len(run.records)
+        last = run.finished + run.batch >= len(run.records)
         if last or not run.live():
             return False
         batch = run.records[run.finished : run.finished + run.batch]
