@@ -9,6 +9,8 @@ FAULTS   ?=
 SEED     ?=
 PROTOCOL ?=
 ORDER    ?=
+# The figures: which parts, if not all.
+PART ?=
 
 .PHONY: demo test check unit specs chaos bench clean
 .DEFAULT_GOAL := help
@@ -36,8 +38,8 @@ specs: $(VENV)/.dev ## whole small apps on real Kafka
 chaos: $(VENV)/.dev ## faults of all kinds: make chaos MINUTES=60 SEED=7 FAULTS=kill9,freeze PROTOCOL=cooperative ORDER=key
 	$(RUN) -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) $(if $(ORDER),--order $(ORDER))
 
-bench: $(VENV)/.dev ## the figures
-	$(RUN) -m bench
+bench: $(VENV)/.dev ## the figures, all or a part: make bench PART=lanes
+	$(RUN) -m bench $(PART)
 
 clean: ## what make made
 	rm -rf $(VENV) .karafka .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,25 +1,19 @@
-"""What benches stand on: a broker, filled topics, runs in processes of their own, tables in Markdown."""
+"""What benches stand on: a broker, filled topics, runs in processes of their own."""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
-from rich.console import Console
-from rich.table import Table
 
 from karafka.devbroker import Kafka
 
@@ -67,23 +61,3 @@ def uncommitted(bootstrap: str, topic: str, group: str, partitions: int) -> dict
     left = {at: kept[at] for at in kept if kept[at] != consumer.get_watermark_offsets(places[at], 10)[1]}
     consumer.close()
     return left
-
-
-def show(console: Console, title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(title=title)
-    for column in head:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-
-
-def save(path: Path, title: str, command: str, said: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """The table as a page: what was measured, and where."""
-    lines = [f"# {title}", "", f"Written by the run; repeat it with `{command}`.", "", said, ""]
-    lines += ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    machine = f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}"
-    client = f"confluent-kafka {version('confluent-kafka')}, Apache Kafka 4.3.1 on the same machine"
-    lines += ["", f"{time.strftime('%Y-%m-%d')}, {machine}, {client}."]
-    path.write_text("\n".join(lines) + "\n")

@@ -1,1 +1,1 @@
-"""What order by lane costs where there is no work: see `__main__`."""
+"""What order by lane costs where there is no work: see `part`."""

@@ -1,4 +1,4 @@
-"""What is measured: a script each, a process of its own.
+"""What `part` measures: a script each, a process of its own.
 
 Run as `python -m bench.loops.NAME BOOTSTRAP TOPIC RECORDS GROUP`.
 

@@ -1,1 +1,1 @@
-"""What partitions cost: see `__main__`."""
+"""What partitions cost: see `part`."""

@@ -1,1 +1,1 @@
-"""What several processes do more than one: see `__main__`."""
+"""What several processes do more than one: see `part`."""

@@ -181,6 +181,9 @@ class LoopPool:
                 self._called = True
                 self._thread.loop.call_soon_threadsafe(self._enter)
 
+    def borrow(self) -> None:
+        """No other thread performs what belongs on the loop."""
+
     def stop(self) -> None:
         """Begin nothing more: what still runs is cancelled by the loop's thread."""
         self._stopped.set()

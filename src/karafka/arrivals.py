@@ -166,4 +166,6 @@ class _NoPool:
     def submit(self, job: Any) -> None:
         raise AssertionError(job)
 
+    def borrow(self) -> None: ...
+
     def stop(self) -> None: ...

@@ -127,7 +127,10 @@ class Commits:
         """Seconds until an idle listener has a commit to send; infinity if it has none."""
         if not self._wanted or self._flight:
             return float("inf")
-        return max(0.0, self._last + self._interval * IDLE_SHARE - now)
+        due = max(self._last, self._landed_at) + self._interval * IDLE_SHARE
+        if self._refusals:
+            due = max(due, self._flown_at + self._patience())
+        return max(0.0, due - now)
 
     def turn(self, now: float, busy: Iterable[Partition], *, idle: bool) -> None:
         """Send a commit if one is due: each interval, after many messages, or soon when all is done (`idle`).

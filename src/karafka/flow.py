@@ -14,8 +14,10 @@ from karafka.clock import NEVER
 from karafka.events import Events, HeldUp, Paused, Resumed, Stalled
 from karafka.partition import RUN_TIME, Partition
 
-# Messages asked for at once: more come from one call only at the cost of the processor's cache.
+# Messages asked for at once while work is out: more come from one call only at the cost of the processor's cache.
 FETCH = 2_000
+# The same with none out. Who fetched them may perform them, too, and then fewer stay in its cache (bench: 0.1 us each).
+SHORT_FETCH = 1_000
 
 
 class Flow:
@@ -47,10 +49,11 @@ class Flow:
         self._holding[partition] = None
         self._mean = size / count
 
-    def limit(self) -> int:
-        """How many messages to ask for: few when they are large."""
-        if self._mean * FETCH < self._memory / 8:
-            return FETCH
+    def limit(self, *, busy: bool) -> int:
+        """How many messages to ask for: few when they are large. `busy`: whether work is out."""
+        limit = FETCH if busy else SHORT_FETCH
+        if self._mean * limit < self._memory / 8:
+            return limit
         return max(1, int(self._memory / 8 / self._mean))
 
     def enough(self, busy: Collection[Partition]) -> bool:

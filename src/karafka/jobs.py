@@ -83,11 +83,34 @@ class Lane:
 
 
 class Pool(Protocol):
-    """Who performs: worker threads, or the event loop. `submit` is called by listeners, from any of their threads."""
+    """Who performs: worker threads, or the event loop. Listeners call it, from any of their threads."""
 
-    def submit(self, job: Job) -> None: ...
+    def submit(self, job: Job) -> None:
+        """`job` goes to its lane, and the lane to a worker unless it has one."""
+
+    def borrow(self) -> Seat | None:
+        """A worker's seat, where the caller may perform until it gives it back; None where none is free."""
 
     def stop(self) -> None: ...
+
+
+class Seat(Protocol):
+    """A worker's seat, held by another thread."""
+
+    def give_back(self) -> None: ...
+
+    def line_up(self, lane: Lane) -> None:
+        """`lane`, whose claim the caller holds, goes to a worker."""
+
+
+def serve(lane: Lane) -> bool:
+    """Perform the next job of `lane`, whose claim this thread holds. True if there is another: it holds it still."""
+    job = lane.take()
+    if job is not None:
+        lane.reply(perform(job))
+    # In this order no job is forgotten: whoever appends tries to claim after appending, we after releasing.
+    lane.release()
+    return lane.claim()
 
 
 def perform(job: Job) -> Outcome:

@@ -8,11 +8,11 @@ One listener per subscription (a consumer group on a cluster), on one thread, wh
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from queue import Empty, SimpleQueue
-from threading import Thread
 from time import monotonic, perf_counter, sleep
 from typing import Any, TypeAlias, TypeVar, assert_never
 
@@ -26,12 +26,13 @@ from karafka.errors import BrokerError
 from karafka.events import Events
 from karafka.flow import Flow
 from karafka.hooks import Hooks
-from karafka.jobs import Outcome
+from karafka.jobs import Job, Lane, Outcome, Seat, serve
 from karafka.lifecycle import Lifecycle, Phase
 from karafka.membership import Membership
 from karafka.messages import Place, Record
 from karafka.partition import RUN_TIME, Partition, State, measure
 from karafka.quarantine import Quarantine, Token
+from karafka.relay import Relay
 from karafka.setbacks import Interred, Setbacks, Work
 from karafka.stacks import traceback_of
 from karafka.starts import TIMEOUT, Begin, beyond
@@ -50,6 +51,10 @@ IDLE = 0.25
 NAP = 0.002
 # How long to wait before a question that was not answered is asked again.
 ASK_AGAIN = 0.2
+# What takes no longer is performed between two turns, in seconds.
+MOMENT = 0.001
+# How the names of listeners' threads begin.
+LISTENERS = "karafka-listener-"
 # How long messages may come that the client had fetched before it lost the cluster.
 STALE = 5.0
 # How long the last commit of a stop is waited for.
@@ -103,7 +108,7 @@ class Listener:
         self._bounds = bounds
         self._ended = ended
         self._lifecycle = Lifecycle()
-        self._thread = Thread(target=self.run, name=f"karafka-listener-{group}", daemon=True)
+        self._relay = Relay(f"{LISTENERS}{group}", self.run)
         self._inbox: SimpleQueue[Inbound] = SimpleQueue()
         self._topics = TopicsRead(group, topics, wanted, graves, names, self._inbox.put, events)
         self._membership = Membership(
@@ -148,6 +153,11 @@ class Listener:
         # While something is wrong: from when on messages show that the cluster answers.
         self._proof_from = NEVER
         self._opened = self._closing = False
+        # Lanes that this thread serves itself, at the end of its turn, and the worker's seat that it has for that.
+        self._own: deque[Lane] = deque()
+        self._seat: Seat | None = None
+        # For how many seconds they take, as far as is known.
+        self._own_load = 0.0
         # Until when the client is not asked again while work is out, because it had nothing.
         self._dry_until = 0.0
         self._hushed: Callable[[], None] | None = None
@@ -162,7 +172,7 @@ class Listener:
 
     def start(self) -> None:
         """Run on a thread of its own. Called once, by the server."""
-        self._thread.start()
+        self._relay.start()
 
     def stop(self, by: float) -> None:
         """Take nothing new, finish what runs until `by` (the clock's), commit, leave. Any thread; does not wait."""
@@ -181,7 +191,7 @@ class Listener:
 
     @property
     def ident(self) -> int:
-        return self._thread.ident or 0
+        return self._relay.ident
 
     @property
     def begun(self) -> float:
@@ -199,22 +209,24 @@ class Listener:
         return self._flow.oldest if self._opened else NEVER
 
     def join(self, timeout: float) -> bool:
-        """Wait for the end; False when `timeout` seconds passed before."""
-        if self._thread.ident is None:
-            return True  # it never began
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        """Wait for the end; False when `timeout` seconds passed before. True if it never began."""
+        return self._relay.join(timeout)
 
     def let_go(self, timeout: float) -> bool:
         """After the end: wait up to `timeout` seconds for what still is inside a client; whether nothing is."""
         by = monotonic() + timeout
         return self._topics.let_go(timeout) and self._membership.let_go(max(0.0, by - monotonic()))
 
-    def run(self) -> None:
+    def run(self) -> bool:
+        """From the start, or from where another thread has left it, to the end. False when this one is relieved."""
         try:
-            self.open()
+            if self._opened:
+                self._relieved()
+            else:
+                self.open()
             while not self._lifecycle.stopping:
-                self.step()
+                if not self.step():
+                    return False
             if not self._abandoned:
                 self.close()
         except BaseException as error:  # noqa: BLE001 - a thread that dies unseen looks like a healthy server
@@ -223,10 +235,10 @@ class Listener:
                 told.ListenerDied(group=self.group, error=f"{type(error).__name__}: {error}", traceback=text)
             )
             self._ended(3, f"the listener of {self.group!r} died")
-        finally:
-            self.pulse = NEVER
-            self._topics.close()
-            self._lifecycle.advance(Phase.STOPPED)
+        self.pulse = NEVER
+        self._topics.close()
+        self._lifecycle.advance(Phase.STOPPED)
+        return True
 
     def open(self) -> None:
         """Make the client and subscribe; topics that are wanted by a pattern follow when they are known."""
@@ -256,8 +268,11 @@ class Listener:
             self.group, self._events, self._token, self._commits, self._setbacks, self._wake_at
         )
 
-    def step(self) -> None:
-        """One turn. It waits for what can happen: for outcomes while work is out, for the broker when none is."""
+    def step(self) -> bool:
+        """One turn. It waits for what can happen: for outcomes while work is out, for the broker when none is.
+
+        False if another thread has taken the turns over meanwhile: this one touches nothing any more.
+        """
         self.pulse = monotonic()
         self._revoked_now.clear()
         self._assigned_now.clear()
@@ -274,7 +289,7 @@ class Listener:
             self._know()
         now = self._clock.monotonic()
         self._wake(now)
-        self._dispatch(now)
+        self._dispatch(now, helps=True)
         if self._elsewhere:
             self._move()
         if now >= self._tick:
@@ -288,6 +303,7 @@ class Listener:
             if self._lifecycle.phase is Phase.QUIET:
                 self._hush()
         self._commits.turn(now, self._busy, idle=not self._busy)
+        return True if self._seat is None else self._help()
 
     def _hush(self) -> None:
         """Quiet: nothing is fetched, nothing given out; at the end of what runs the hooks are called, once."""
@@ -310,7 +326,7 @@ class Listener:
         return max(0.0, min(IDLE, due, self._commits.wait(now)))
 
     def _receive(self, timeout: float) -> None:
-        batches = self._client.fetch(self._flow.limit(), timeout)
+        batches = self._client.fetch(self._flow.limit(busy=bool(self._busy)), timeout)
         self._hear()
         if self._answered:
             # Not in the callback: what the client has to say of the time before it says when the call ends.
@@ -475,34 +491,39 @@ class Listener:
     def _settle(self, wait: float) -> bool:
         """Take in what came back; waits up to `wait` seconds for the first. Whether there was anything."""
         inbox = self._inbox
+        if wait <= 0 and inbox.empty():
+            return False  # nobody else takes from it
         try:
-            one = inbox.get(timeout=wait) if wait > 0 else inbox.get_nowait()
+            one = inbox.get(timeout=max(0.0, wait))
         except Empty:
             return False
         back: dict[Partition, int] = {}
         while True:
-            match one:
-                case Outcome():
-                    self._settle_outcome(one, back)
-                case Interred():
-                    self._setbacks.settle(one)
-                    self._changed[one.partition] = None
-                case Names() | Ids() | Reached() | Unowned():
-                    # Not now: this may be inside a revocation, where nothing may be subscribed to.
-                    self._seen.append(one)
-                case Marked() | CommitWanted() | PauseWanted() | SeekWanted():
-                    self._serve(one)
-                case _:
-                    assert_never(one)
-            try:
-                one = inbox.get_nowait()
-            except Empty:
+            if isinstance(one, Outcome):
+                self._settle_outcome(one, back)
+            else:
+                self._attend(one)
+            if inbox.empty():
                 break
+            one = inbox.get_nowait()
         for partition, finished in back.items():
             self._mark(partition)
             if finished:
                 self._commits.want(partition, finished)
         return True
+
+    def _attend(self, one: Interred | Seen | Wish) -> None:
+        match one:
+            case Interred():
+                self._setbacks.settle(one)
+                self._changed[one.partition] = None
+            case Names() | Ids() | Reached() | Unowned():
+                # Not now: this may be inside a revocation, where nothing may be subscribed to.
+                self._seen.append(one)
+            case Marked() | CommitWanted() | PauseWanted() | SeekWanted():
+                self._serve(one)
+            case _:
+                assert_never(one)
 
     def _settle_outcome(self, outcome: Outcome, back: dict[Partition, int]) -> None:
         """Into `back` goes how many messages of which partitions are finished by it."""
@@ -596,8 +617,11 @@ class Listener:
             if self._partitions.get(partition.place) is partition:
                 self._changed[partition] = None
 
-    def _dispatch(self, now: float) -> None:
-        """Jobs of all partitions that changed go out; what must wait gets a timer; flow is put right."""
+    def _dispatch(self, now: float, *, helps: bool = False) -> None:
+        """Jobs of all partitions that changed go out; what must wait gets a timer; flow is put right.
+
+        What is done in a moment this thread performs itself at the end of its turn, where it `helps`.
+        """
         changed, self._changed = self._changed, {}
         for partition in changed if self._lifecycle.phase < Phase.QUIET else ():
             if partition.state is State.REVOKED:
@@ -613,15 +637,63 @@ class Listener:
                 self._elsewhere[partition] = None
                 continue
             while self._quarantine.lets(partition, now) and (jobs := partition.hand_out(now)):
-                self._busy[partition] = None
-                for job in jobs:
-                    if job.run.attempt > 1:
-                        self._tell_retried(partition, job.run.records[0], job.run.attempt)
-                    job.lane.pool.submit(job)
-            due = partition.due(now)
-            if partition.waiting and now < due < NEVER:
+                self._give_out(partition, jobs, helps=helps)
+            if partition.waiting and now < (due := partition.due(now)) < NEVER:
                 self._wake_at(partition, due)
             self._flow.check(partition)
+
+    def _give_out(self, partition: Partition, jobs: Sequence[Job], *, helps: bool) -> None:
+        self._busy[partition] = None
+        for job in jobs:
+            if job.run.attempt > 1:
+                self._tell_retried(partition, job.run.records[0], job.run.attempt)
+            if not (helps and self._keeps(partition, job)):
+                job.lane.pool.submit(job)
+
+    def _keeps(self, partition: Partition, job: Job) -> bool:
+        """Whether this thread performs `job` itself: a hand-over to a worker and back would take longer than that."""
+        if partition.pace is None:
+            return False
+        load = self._own_load + partition.pace * len(job.run.records)
+        pool = job.lane.pool
+        if load > MOMENT or (self._own and self._own[0].pool is not pool):
+            return False
+        if self._seat is None and (seat := pool.borrow()) is not None:
+            self._seat = seat
+        if self._seat is None:
+            return False
+        self._own_load = load
+        job.lane.jobs.append(job)
+        if job.lane.claim():
+            self._own.append(job.lane)
+        return True
+
+    def _help(self) -> bool:
+        """Serve our own lanes, as a worker does. False if another thread has taken the turns over: it took too long."""
+        own, seat, relay = self._own, self._seat, self._relay
+        assert seat is not None  # noqa: S101 - whoever keeps a job has it
+        while own:
+            lane = own.popleft()
+            baton = relay.put_down()
+            more = serve(lane)
+            if not relay.take_up(baton):
+                if more:
+                    seat.line_up(lane)
+                seat.give_back()
+                return False
+            if more:
+                own.append(lane)
+        self._seat, self._own_load = None, 0.0
+        seat.give_back()
+        self._moved = self._settle(wait=0.0)
+        return True
+
+    def _relieved(self) -> None:
+        """Another thread did not come back from serving. What it had not come to is the workers'; its seat it keeps."""
+        seat, self._seat = self._seat, None
+        while seat is not None and self._own:
+            seat.line_up(self._own.popleft())
+        self._own_load = 0.0
 
     def _move(self) -> None:
         """Partitions with nothing out go on where a seek wants them, or at the first not marked."""

@@ -268,7 +268,7 @@ class Partition:
 
     def take(self, now: float) -> Job | None:
         """The next job, or None: nothing to give, enough out, or a time to wait for (`due`)."""
-        if self.due(now) > now or len(self.out) >= AHEAD or not self.buffer.count:
+        if not self.buffer.count or len(self.out) >= AHEAD or self.due(now) > now:
             return None
         self._become(State.OPEN)
         records, size = self.buffer.take(self._run_length())

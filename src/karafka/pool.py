@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 
-from karafka.jobs import Job, Lane, perform
+from karafka.jobs import Job, Lane, Seat, serve
 
 # How the names of worker threads begin.
 WORKERS = "karafka-worker-"
 
 
 class ThreadPool:
-    """`size` threads, started by the first job. A lane that has been served goes behind all that wait.
+    """`size` threads, started by the server. A lane that has been served goes behind all that wait.
 
-    Any thread submits. Threads are daemons: past a stop's time-out the process ends without them.
+    Any thread submits, and may perform itself in a seat that it borrows: no more than `size` jobs are performed at
+    once. Threads are daemons: past a stop's time-out the process ends without them.
     """
 
     def __init__(self, size: int, name: str) -> None:
         self.size = size
         self.name = name
         self._ready: SimpleQueue[Lane | None] = SimpleQueue()
+        # One for each job that may be performed now.
+        self._seats: SimpleQueue[None] = SimpleQueue()
+        for _ in range(size):
+            self._seats.put(None)
         self._threads: list[Thread] = []
 
     def submit(self, job: Job) -> None:
@@ -28,6 +33,19 @@ class ThreadPool:
         lane.jobs.append(job)
         if lane.claim():
             self._ready.put(lane)
+
+    def borrow(self) -> Seat | None:
+        try:
+            self._seats.get_nowait()
+        except Empty:
+            return None
+        return self
+
+    def give_back(self) -> None:
+        self._seats.put(None)
+
+    def line_up(self, lane: Lane) -> None:
+        self._ready.put(lane)
 
     def start(self) -> None:
         """Start the threads. Called once, by the server."""
@@ -43,14 +61,8 @@ class ThreadPool:
 
     def _work(self) -> None:
         while (lane := self._ready.get()) is not None:
-            self._serve(lane)
-
-    def _serve(self, lane: Lane) -> None:
-        """One job of `lane`; then the lane goes to the end of the queue, if more of it waits."""
-        job = lane.take()
-        if job is not None:
-            lane.reply(perform(job))
-        # In this order, no job is forgotten: whoever appends tries to claim after appending, we after releasing.
-        lane.release()
-        if lane.claim():
-            self._ready.put(lane)
+            self._seats.get()
+            more = serve(lane)
+            self._seats.put(None)
+            if more:
+                self._ready.put(lane)

@@ -32,7 +32,7 @@ from karafka.events import ServerQuiet, ServerStarted, ServerStopped, ServerStop
 from karafka.jobs import Pool
 from karafka.lifecycle import Lifecycle, Phase
 from karafka.lifespan import CLEANUP, HOOKS, Lifespan
-from karafka.listener import Bounds, Listener
+from karafka.listener import LISTENERS, Bounds, Listener
 from karafka.messages import PartitionHooks
 from karafka.notify import notify
 from karafka.policy import Policy, judge
@@ -356,10 +356,10 @@ class Server:
             self._loop.stop(CLEANUP)
 
     def _inside(self) -> bool:
-        """Whether this thread performs, or calls a hook."""
+        """Whether this thread performs, or calls a hook. A listener's may."""
         mine = current_thread()
         loop = self._loop.ident if self._loop is not None else None
-        return mine.name.startswith(WORKERS) or mine.name == HOOKS or mine.ident == loop
+        return mine.name.startswith((WORKERS, LISTENERS)) or mine.name == HOOKS or mine.ident == loop
 
     def _unwanted(self) -> bool:
         """Whether a stop was asked for while it starts. On the starting thread."""

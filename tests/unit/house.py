@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 
@@ -25,12 +25,13 @@ from karafka.client import Answer, Consumer, Effect, Identities, Kept, News, Reb
 from karafka.clock import ManualClock
 from karafka.errors import BrokerError
 from karafka.events import Event, Events
-from karafka.jobs import Job, Lane, Outcome, ended, perform
+from karafka.jobs import Job, Lane, Outcome, Seat, ended, perform
 from karafka.listener import Bounds, Listener
 from karafka.messages import NO_HOOKS, Handler, Header, PartitionHooks, Place, Record, Run
 from karafka.partition import State
 from karafka.policy import MIB, Policy
 from karafka.quarantine import Token
+from karafka.relay import Relay
 from karafka.setbacks import Work
 from karafka.troubles import Troubles
 from karafka.watch import Ids, Names
@@ -345,6 +346,21 @@ class Hands:
         self.ready: deque[Lane] = deque()
         self.blocked: set[Place] = set()
         self.stopped = False
+        #: Whether the listener may take a worker's seat, and how many it has.
+        self.lends = False
+        self.lent = 0
+
+    def borrow(self) -> Seat | None:
+        if not self.lends:
+            return None
+        self.lent += 1
+        return self
+
+    def give_back(self) -> None:
+        self.lent -= 1
+
+    def line_up(self, lane: Lane) -> None:
+        self.ready.append(lane)
 
     def submit(self, job: Job) -> None:
         lane = job.lane
@@ -472,6 +488,20 @@ class StillWatch:
         self.running = False
 
 
+class StillRelay:
+    """`relay.Relay` without its threads: the test says whether another thread has taken the turns over."""
+
+    def __init__(self) -> None:
+        self.away = self.relieved = False
+
+    def put_down(self) -> None:
+        self.away = True
+
+    def take_up(self, _baton: None) -> bool:
+        self.away = False
+        return not self.relieved
+
+
 class Inbox(SimpleQueue[Any]):
     """A listener's inbox without waiting: nothing here has a thread that would fill it meanwhile."""
 
@@ -560,6 +590,8 @@ class House:
             ended=self._end,
         )
         self.listener._inbox = Inbox()
+        self.relay = StillRelay()
+        self.listener._relay = cast("Relay", self.relay)
         self.listener.open()
 
     def _end(self, status: int, reason: str) -> None:

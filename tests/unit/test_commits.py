@@ -93,6 +93,25 @@ class TestWhen:
         ledger.turn(1.0)
         assert ledger.commits.wait(ledger.now) == float("inf")
 
+    @pytest.mark.parametrize("code", [None, "REBALANCE_IN_PROGRESS", "GROUP_AUTHORIZATION_FAILED"])
+    def test_after_so_long_there_is_one_to_send(self, ledger: Ledger, code: str | None) -> None:
+        """Never sooner: a listener that wakes in vain wakes again at once, and takes a whole core."""
+        for _ in range(5):
+            partition = ledger.partition(P0, 10)
+            ledger.turn(ledger.commits.wait(ledger.now) + 1e-6)
+            sent = len(ledger.broker.commits)
+            ledger.turn(0.03)
+            ledger.answer(code=code)
+            ledger.commits.want(partition)
+            partition.offsets.finish(10 + sent)
+            wait = ledger.commits.wait(ledger.now)
+            assert wait > 0
+            ledger.turn(wait / 2)
+            assert len(ledger.broker.commits) == sent
+            ledger.turn(wait / 2 + 1e-6)
+            assert len(ledger.broker.commits) == sent + 1
+            ledger.answer()
+
     def test_nothing_new_is_not_sent(self, ledger: Ledger) -> None:
         """What the broker has confirmed is not sent again."""
         partition = ledger.partition(P0, 10)

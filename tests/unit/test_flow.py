@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from karafka.events import Event, Events, Paused, Resumed
-from karafka.flow import FETCH, Flow
+from karafka.flow import FETCH, SHORT_FETCH, Flow
 from karafka.jobs import Lane
 from karafka.messages import Place, Record
 from karafka.partition import Partition
@@ -45,9 +45,10 @@ def gauge() -> Gauge:
 
 def test_small_messages_are_asked_for_by_the_thousand(gauge: Gauge) -> None:
     """Before anything is known as well."""
-    assert gauge.flow.limit() == FETCH
+    assert gauge.flow.limit(busy=True) == FETCH
     gauge.partition(count=10)
-    assert gauge.flow.limit() == FETCH
+    assert gauge.flow.limit(busy=True) == FETCH
+    assert gauge.flow.limit(busy=False) == SHORT_FETCH
 
 
 @pytest.mark.parametrize("size", [100_000, MIB, 100 * MIB])
@@ -55,14 +56,14 @@ def test_of_large_messages_few_are_asked_for(gauge: Gauge, size: int) -> None:
     """An eighth of the memory at a time, but always one."""
     gauge.flow.received(gauge.partition(), 1, size)
 
-    assert gauge.flow.limit() == max(1, 8 * MIB // size)
+    assert gauge.flow.limit(busy=True) == max(1, 8 * MIB // size)
 
 
 def test_payloads_of_no_bytes_are_no_trouble(gauge: Gauge) -> None:
     """Tombstones alone, for instance."""
     gauge.flow.received(gauge.partition(), 100, 0)
 
-    assert gauge.flow.limit() == FETCH
+    assert gauge.flow.limit(busy=True) == FETCH
 
 
 def test_a_partition_is_paused_when_it_holds_enough_for_a_while(gauge: Gauge) -> None:

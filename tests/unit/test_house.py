@@ -41,7 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "membership",
             "arrivals",
         ),
-        *("aio", "pool", "listener", "watchdog"),
+        *("aio", "pool", "relay", "listener", "watchdog"),
     ),
     (
         *("checks", "assignment", "metadata", "messages", "contexts", "parsers", "policy", "config"),
@@ -64,7 +64,7 @@ DOORS = {
     "uvloop": {"aio"},
     "threading": {
         *("aio", "app", "assignment", "delivery", "devbroker", "events", "jobs", "lifecycle", "lifespan"),
-        *("listener", "membership", "pool", "producer", "processes", "quarantine", "server", "stacks"),
+        *("membership", "pool", "producer", "processes", "quarantine", "relay", "server", "stacks"),
         *("troubles", "watch", "watchdog"),
         "cli",
     },

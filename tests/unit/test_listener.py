@@ -438,8 +438,8 @@ class TestFlow:
         house = build(memory=MIB)
         house.block(partition=0)
         house.block(partition=1)
-        house.send("orders", partition=0, count=800, size=1_000)
-        house.send("orders", partition=1, count=1_200, size=1_000)
+        house.send("orders", partition=0, count=400, size=2_000)
+        house.send("orders", partition=1, count=600, size=2_000)
         house.turn(5)
         assert house.paused == {("orders", 1)}
 

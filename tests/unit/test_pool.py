@@ -6,13 +6,14 @@ import asyncio
 import gc
 from collections.abc import Callable
 from contextvars import Context, ContextVar
+from time import monotonic, sleep
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from karafka.aio import LoopPool
-from karafka.jobs import Job, Lane, Outcome
+from karafka.jobs import Job, Lane, Outcome, serve
 from karafka.messages import Handler, Run
 from karafka.pool import ThreadPool
 from tests.unit.house import letters
@@ -20,6 +21,24 @@ from tests.unit.house import letters
 
 def job(lane: Lane) -> Job:
     return Job(Run(letters(1)), None, lane, 2)
+
+
+def work(pool: ThreadPool) -> None:
+    """What waits is performed on this thread, a worker's for so long."""
+    while not pool._ready.empty():
+        pool._ready.put(None)
+        pool._work()
+
+
+def refuse(_run: Run) -> None:
+    raise ValueError("no")
+
+
+def until(done: Callable[[], bool]) -> bool:
+    by = monotonic() + 5
+    while not done() and monotonic() < by:
+        sleep(0.001)
+    return done()
 
 
 class TestThreadPool:
@@ -43,10 +62,7 @@ class TestThreadPool:
         for lane in (first, first, first, second, second):
             pool.submit(job(lane))
 
-        while not pool._ready.empty():
-            lane_ready = pool._ready.get_nowait()
-            assert lane_ready is not None
-            pool._serve(lane_ready)
+        work(pool)
 
         assert order == ["first", "second", "first", "second", "first"]
 
@@ -65,11 +81,45 @@ class TestThreadPool:
         one = job(lane)
         pool.submit(one)
         lane.withdraw(one)
-        pool._serve(pool._ready.get_nowait())  # type: ignore[arg-type]
         pool.submit(job(lane))
-        pool._serve(pool._ready.get_nowait())  # type: ignore[arg-type]
+        work(pool)
 
         assert order == ["one"]
+
+    def test_no_more_is_performed_at_once_than_there_are_seats(self) -> None:
+        """Whoever has borrowed a worker's seat performs in its place."""
+        pool = ThreadPool(1, "test")
+        order: list[str] = []
+        seat = pool.borrow()
+        assert seat is not None
+        pool.start()
+        pool.submit(job(self.lane(pool, "waits", order)))
+
+        assert pool.borrow() is None
+        sleep(0.05)
+        assert order == []
+        seat.give_back()
+        assert until(lambda: order == ["waits"])
+
+    def test_a_seat_is_free_again_after_a_job(self) -> None:
+        """Whatever became of it."""
+        pool = ThreadPool(1, "test")
+        pool.submit(job(Lane(refuse, pool, lambda _outcome: None)))
+        work(pool)
+
+        assert pool.borrow() is not None
+
+    def test_a_lane_is_lined_up_for_a_worker_by_who_has_its_claim(self, pool: ThreadPool) -> None:
+        """As somebody leaves it who served it in a seat of ours."""
+        order: list[str] = []
+        lane = self.lane(pool, "one", order)
+        lane.jobs += [job(lane), job(lane)]
+        assert lane.claim()
+        assert serve(lane)
+        pool.line_up(lane)
+        work(pool)
+
+        assert order == ["one", "one"]
 
     def test_stopping_what_was_never_started_is_nothing(self, pool: ThreadPool) -> None:
         """No thread waits for a word."""

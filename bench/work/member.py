@@ -1,4 +1,4 @@
-"""One run of one scenario in a process of its own: `member SCENARIO BOOTSTRAP TOPIC GROUP`, the answer in JSON.
+"""One run of one scenario in a process of its own: `member SCENARIO BOOTSTRAP TOPIC GROUP COUNT`, the answer in JSON.
 
 From the first call of `perform` to the last one's end; processor time from the assignment, so that fetching is in it.
 Each message must have been performed once, but for those that are to fail, and those of a lane in order.
@@ -13,13 +13,13 @@ import time
 from threading import Event, Thread
 from typing import Any
 
-from bench.side_by_side.scenarios import DELAY, HOT, SCENARIOS
+from bench.work.scenarios import DELAY, HOT, scaled
 from karafka import App, Backoff, Controller
 from karafka.events import Assigned
 from karafka.server import Server
 
-name, bootstrap, topic, group = sys.argv[1:]
-scenario = SCENARIOS[name]
+name, bootstrap, topic, group, count = sys.argv[1:]
+scenario = scaled(name, int(count))
 items = scenario.items()
 now, takes = time.perf_counter, [one.takes for one in items]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal, NamedTuple
 
@@ -91,3 +91,8 @@ SCENARIOS: Mapping[str, Scenario] = {
         said="10 % fail once and wait 0.5 s, 5 ms, 64 threads", count=10_000, takes=0.005, workers=64, failing=0.1
     ),
 }
+
+
+def scaled(name: str, count: int | None) -> Scenario:
+    """The scenario of that name, with so many messages where it is said."""
+    return SCENARIOS[name] if count is None else replace(SCENARIOS[name], count=count)

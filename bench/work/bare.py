@@ -1,4 +1,4 @@
-"""The same work without Kafka or promises: `bare SCENARIO`, the answer in JSON.
+"""The same work without Kafka or promises: `bare SCENARIO COUNT`, the answer in JSON.
 
 As many threads, or coroutines, as the scenario has workers take the next message from a queue, one of them all those of
 the hot key, and keep the same account of it: what Python and this machine allow.
@@ -13,9 +13,9 @@ import time
 from queue import SimpleQueue
 from threading import Thread
 
-from bench.side_by_side.scenarios import HOT, SCENARIOS
+from bench.work.scenarios import HOT, scaled
 
-scenario = SCENARIOS[sys.argv[1]]
+scenario = scaled(sys.argv[1], int(sys.argv[2]))
 items = scenario.items()
 
 

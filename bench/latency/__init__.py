@@ -1,0 +1,1 @@
+"""How long from produce to perform, where messages come steadily and nothing is behind: see `part`."""

@@ -1,1 +1,0 @@
-"""Lanes beside what is possible: see `__main__`."""

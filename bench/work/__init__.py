@@ -1,0 +1,1 @@
+"""Lanes beside what is possible: see `part`."""
