@@ -156,6 +156,9 @@ class LoopPool:
     `submit` and `stop` are any thread's; all else happens on the loop's.
     """
 
+    #: No other thread performs what belongs on the loop.
+    lends = False
+
     def __init__(self, thread: LoopThread, limit: int | None = None) -> None:
         self._thread = thread
         self._limit = limit
@@ -181,8 +184,7 @@ class LoopPool:
                 self._called = True
                 self._thread.loop.call_soon_threadsafe(self._enter)
 
-    def borrow(self) -> None:
-        """No other thread performs what belongs on the loop."""
+    def borrow(self) -> None: ...
 
     def stop(self) -> None:
         """Begin nothing more: what still runs is cancelled by the loop's thread."""

@@ -163,6 +163,8 @@ def _no_lane() -> Lane:
 class _NoPool:
     """Where nothing is routed nothing is performed."""
 
+    lends = False
+
     def submit(self, job: Any) -> None:
         raise AssertionError(job)
 

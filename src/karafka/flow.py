@@ -57,7 +57,8 @@ class Flow:
         return max(1, int(self._memory / 8 / self._mean))
 
     def enough(self, busy: Collection[Partition]) -> bool:
-        """Whether `busy` partitions hold enough that is done in a moment: fetching more would only fill memory.
+        """Whether `busy` partitions, or those that could be, hold enough that is done in a moment: fetching more would
+        only fill memory.
 
         Each is judged by its own pace: one that takes long must not stop the polling.
         """

@@ -85,6 +85,9 @@ class Lane:
 class Pool(Protocol):
     """Who performs: worker threads, or the event loop. Listeners call it, from any of their threads."""
 
+    #: Whether `borrow` ever gives a seat.
+    lends: bool
+
     def submit(self, job: Job) -> None:
         """`job` goes to its lane, and the lane to a worker unless it has one."""
 

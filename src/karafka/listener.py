@@ -26,11 +26,11 @@ from karafka.errors import BrokerError
 from karafka.events import Events
 from karafka.flow import Flow
 from karafka.hooks import Hooks
-from karafka.jobs import Job, Lane, Outcome, Seat, serve
+from karafka.jobs import Job, Lane, Outcome, Pool, Seat, serve
 from karafka.lifecycle import Lifecycle, Phase
 from karafka.membership import Membership
 from karafka.messages import Place, Record
-from karafka.partition import RUN_TIME, Partition, State, measure
+from karafka.partition import MOMENT, RUN_TIME, Partition, State, measure
 from karafka.quarantine import Quarantine, Token
 from karafka.relay import Relay
 from karafka.setbacks import Interred, Setbacks, Work
@@ -51,8 +51,6 @@ IDLE = 0.25
 NAP = 0.002
 # How long to wait before a question that was not answered is asked again.
 ASK_AGAIN = 0.2
-# What takes no longer is performed between two turns, in seconds.
-MOMENT = 0.001
 # How the names of listeners' threads begin.
 LISTENERS = "karafka-listener-"
 # How long messages may come that the client had fetched before it lost the cluster.
@@ -156,6 +154,7 @@ class Listener:
         # Lanes that this thread serves itself, at the end of its turn, and the worker's seat that it has for that.
         self._own: deque[Lane] = deque()
         self._seat: Seat | None = None
+        self._lender: Pool | None = None
         # For how many seconds they take, as far as is known.
         self._own_load = 0.0
         # Until when the client is not asked again while work is out, because it had nothing.
@@ -277,7 +276,7 @@ class Listener:
         self._revoked_now.clear()
         self._assigned_now.clear()
         # Not twice without an outcome between: what was expected in a moment may take an hour.
-        enough = self._moved and self._flow.enough(self._busy)
+        enough = self._moved and self._flow.enough(self._busy or self._changed)
         # Each call gives the interpreter away: with work out one that brought nothing is not repeated at once.
         if not enough and not (self._busy and self._clock.monotonic() < self._dry_until):
             self._receive(self._patience(self._clock.monotonic()))
@@ -637,36 +636,45 @@ class Listener:
                 self._elsewhere[partition] = None
                 continue
             while self._quarantine.lets(partition, now) and (jobs := partition.hand_out(now)):
-                self._give_out(partition, jobs, helps=helps)
+                if self._give_out(partition, jobs, helps=helps):
+                    break
             if partition.waiting and now < (due := partition.due(now)) < NEVER:
                 self._wake_at(partition, due)
             self._flow.check(partition)
 
-    def _give_out(self, partition: Partition, jobs: Sequence[Job], *, helps: bool) -> None:
+    def _give_out(self, partition: Partition, jobs: Sequence[Job], *, helps: bool) -> bool:
+        """Whether this thread keeps some of them: more of the same is looked at when they are done."""
         self._busy[partition] = None
+        kept = False
         for job in jobs:
             if job.run.attempt > 1:
                 self._tell_retried(partition, job.run.records[0], job.run.attempt)
-            if not (helps and self._keeps(partition, job)):
+            if helps and self._keeps(partition, job):
+                kept = True
+            else:
                 job.lane.pool.submit(job)
+        return kept
 
     def _keeps(self, partition: Partition, job: Job) -> bool:
         """Whether this thread performs `job` itself: a hand-over to a worker and back would take longer than that."""
-        if partition.pace is None:
+        pace, lane = partition.pace, job.lane
+        if pace is None:
             return False
-        load = self._own_load + partition.pace * len(job.run.records)
-        pool = job.lane.pool
-        if load > MOMENT or (self._own and self._own[0].pool is not pool):
+        load = self._own_load + pace * len(job.run.records)
+        if load > MOMENT or not self._seated(lane.pool):
             return False
-        if self._seat is None and (seat := pool.borrow()) is not None:
-            self._seat = seat
-        if self._seat is None:
-            return False
-        self._own_load = load
-        job.lane.jobs.append(job)
-        if job.lane.claim():
-            self._own.append(job.lane)
+        lane.jobs.append(job)
+        if lane.claim():  # else it has a worker
+            self._own.append(lane)
+            self._own_load = load
         return True
+
+    def _seated(self, pool: Pool) -> bool:
+        """Whether this thread has a seat among the workers of `pool` for the rest of its turn."""
+        if self._seat is None:
+            self._seat, self._lender = pool.borrow(), pool
+            return self._seat is not None
+        return self._lender is pool
 
     def _help(self) -> bool:
         """Serve our own lanes, as a worker does. False if another thread has taken the turns over: it took too long."""

@@ -25,6 +25,11 @@ from karafka.policy import Policy
 RUN_TIME = 0.05
 # Of a lane nothing is known yet: a first run of so many messages finds out.
 FIRST_RUN = 100
+# What takes no longer is sooner performed by the listener's thread than handed to a worker and back, in seconds.
+MOMENT = 0.001
+# Messages that take no longer each are cut into such runs. As measured: with several workers at it each waits for the
+# interpreter most of the time, so this is some times what they really take, and less than anything that waits for I/O.
+BRISK = MOMENT / 100
 # Jobs of a lane that are out at once: one performed, one that waits, so that no worker waits for the listener.
 AHEAD = 2
 
@@ -255,6 +260,11 @@ class Partition:
         return self.count <= self.policy.high // 2 and self.size <= self.policy.high_bytes // 2
 
     @property
+    def brisk(self) -> bool:
+        """Whether the listener's thread is to perform it where it can: in short runs, and only one is out."""
+        return self.pace is not None and self.pace <= BRISK and self._lane.pool.lends
+
+    @property
     def load(self) -> float:
         """Seconds of work in hand, as far as is known."""
         return self.count * (self.pace or 0.0)
@@ -268,7 +278,7 @@ class Partition:
 
     def take(self, now: float) -> Job | None:
         """The next job, or None: nothing to give, enough out, or a time to wait for (`due`)."""
-        if not self.buffer.count or len(self.out) >= AHEAD or self.due(now) > now:
+        if not self.buffer.count or len(self.out) >= (1 if self.brisk else AHEAD) or self.due(now) > now:
             return None
         self._become(State.OPEN)
         records, size = self.buffer.take(self._run_length())
@@ -325,14 +335,17 @@ class Partition:
             return limit if self.suspect else limit * self._batches()
         if self.pace is None:
             return min(limit, FIRST_RUN)
-        return max(1, min(limit, int(RUN_TIME / self.pace) if self.pace > 0 else limit))
+        return max(1, min(limit, int(self._run_time() / self.pace) if self.pace > 0 else limit))
+
+    def _run_time(self) -> float:
+        return MOMENT if self.brisk else RUN_TIME
 
     def _batches(self) -> int:
         """How many full batches go at once: those there are, and as are done in time."""
         size = self.policy.max_messages
         if self.policy.batches == 1 or not self.pace:
             return 1
-        return max(1, min(self.policy.batches, self.buffer.count // size, int(RUN_TIME / (self.pace * size))))
+        return max(1, min(self.policy.batches, self.buffer.count // size, int(self._run_time() / (self.pace * size))))
 
     # ── settling ─────────────────────────────────────────────────────────────────────────────────────────────
 

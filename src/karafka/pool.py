@@ -18,6 +18,8 @@ class ThreadPool:
     once. Threads are daemons: past a stop's time-out the process ends without them.
     """
 
+    lends = True
+
     def __init__(self, size: int, name: str) -> None:
         self.size = size
         self.name = name

@@ -21,8 +21,8 @@ class Relay:
     def __init__(self, name: str, run: Callable[[], bool]) -> None:
         self._name = name
         self._run = run
-        # Held by the thread that runs the loop, unless it has put it down. Another one for each thread: who was relieved
-        # must not come back while its successor is away.
+        # Held by the thread that runs the loop, unless it has put it down. Each thread has another one, so that who was
+        # relieved does not come back while its successor is away.
         self._baton = _held()
         self._holder = self._thread(self._hold)
         self._relief: Thread | None = None

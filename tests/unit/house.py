@@ -342,12 +342,12 @@ class Broker:
 class Hands:
     """A pool whose workers work when told. A lane that was served goes behind all that wait, as in `ThreadPool`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, lends: bool = False) -> None:
         self.ready: deque[Lane] = deque()
         self.blocked: set[Place] = set()
         self.stopped = False
         #: Whether the listener may take a worker's seat, and how many it has.
-        self.lends = False
+        self.lends = lends
         self.lent = 0
 
     def borrow(self) -> Seat | None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from karafka import events as told
-from karafka.listener import MOMENT
 from karafka.messages import Place, Record, Run
-from karafka.partition import FIRST_RUN
+from karafka.partition import FIRST_RUN, MOMENT
 from karafka.policy import Backoff, Policy
 from tests.unit.conftest import Build
 from tests.unit.house import House
