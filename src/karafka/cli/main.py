@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any
 
 import click
@@ -48,6 +47,6 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("karafka"), prog_name="karafka")
+@click.version_option(package_name="karafka", prog_name="karafka")
 def main() -> None:
     """The framework for Kafka applications in Python."""
