@@ -1,5 +1,5 @@
 """Slow work by key as Java does it: Confluent's Parallel Consumer."""
 
-from bench.work.java.parallel_consumer import answered
+from bench.work.java.parallel_consumer import WARM, answered
 
-__all__ = ["answered"]
+__all__ = ["WARM", "answered"]
