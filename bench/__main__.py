@@ -21,7 +21,9 @@ from bench.part import NAMES, Ask, Part
 @click.command(help=__doc__)
 @click.argument("parts", nargs=-1, type=click.Choice(NAMES))
 @click.option("--rounds", default=5, show_default=True)
-@click.option("--records", type=int, help="In place of each part's own number: for trials of the bench itself.")
+@click.option(
+    "--records", type=int, help="In place of each part's own number, to try the bench; nothing is written then."
+)
 @click.option("--bootstrap", help="A broker of yours; a Kafka of its own is started for each part otherwise.")
 @click.option("--only", multiple=True, metavar="ROW", help="This row, and others so named; nothing is written then.")
 def main(parts: Sequence[str], rounds: int, records: int | None, bootstrap: str | None, only: tuple[str, ...]) -> None:
@@ -29,7 +31,8 @@ def main(parts: Sequence[str], rounds: int, records: int | None, bootstrap: str 
     rows = [row for one in chosen for row in one.rows]
     if unknown := set(only) - set(rows):
         raise click.BadParameter(f"no row is named {', '.join(sorted(unknown))}; there are {', '.join(rows)}")
-    if not only:
+    writes = not only and records is None
+    if writes:
         interpreter(*page.PLOTTER)  # so that it does not fail when all is measured
     console = Console()
     for one in chosen:
@@ -41,7 +44,7 @@ def main(parts: Sequence[str], rounds: int, records: int | None, bootstrap: str 
             console.rule(one.title)
             found = one.measure(ask)
         page.show(console, f"{one.title}, {rounds} rounds", found)
-        if not only:
+        if writes:
             page.keep(page.section(one, found, rounds, page.OWN_KAFKA if bootstrap is None else page.GIVEN_KAFKA))
 
 
