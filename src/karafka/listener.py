@@ -8,7 +8,6 @@ One listener per subscription (a consumer group on a cluster), on one thread, wh
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -26,15 +25,16 @@ from karafka.errors import BrokerError
 from karafka.events import Events
 from karafka.flow import Flow
 from karafka.hooks import Hooks
-from karafka.jobs import Job, Lane, Outcome, Pool, Seat, serve
+from karafka.jobs import Job, Outcome
 from karafka.lifecycle import Lifecycle, Phase
 from karafka.membership import Membership
 from karafka.messages import Place, Record
-from karafka.partition import MOMENT, RUN_TIME, Partition, State, measure
+from karafka.moments import Moments
+from karafka.partition import RUN_TIME, Partition, State, measure
 from karafka.quarantine import Quarantine, Token
 from karafka.relay import Relay
 from karafka.setbacks import Interred, Setbacks, Work
-from karafka.stacks import traceback_of
+from karafka.stacks import stacks_of, traceback_of
 from karafka.starts import TIMEOUT, Begin, beyond
 from karafka.troubles import Troubles
 from karafka.watch import Ids, Names, Reached, Seen, TopicsRead, Unowned
@@ -107,6 +107,7 @@ class Listener:
         self._ended = ended
         self._lifecycle = Lifecycle()
         self._relay = Relay(f"{LISTENERS}{group}", self.run)
+        self._moments = Moments(self._relay)
         self._inbox: SimpleQueue[Inbound] = SimpleQueue()
         self._topics = TopicsRead(group, topics, wanted, graves, names, self._inbox.put, events)
         self._membership = Membership(
@@ -151,12 +152,6 @@ class Listener:
         # While something is wrong: from when on messages show that the cluster answers.
         self._proof_from = NEVER
         self._opened = self._closing = False
-        # Lanes that this thread serves itself, at the end of its turn, and the worker's seat that it has for that.
-        self._own: deque[Lane] = deque()
-        self._seat: Seat | None = None
-        self._lender: Pool | None = None
-        # For how many seconds they take, as far as is known.
-        self._own_load = 0.0
         # Until when the client is not asked again while work is out, because it had nothing.
         self._dry_until = 0.0
         self._hushed: Callable[[], None] | None = None
@@ -188,9 +183,9 @@ class Listener:
         self._hushed = hushed
         self._lifecycle.advance(Phase.QUIET)
 
-    @property
-    def ident(self) -> int:
-        return self._relay.ident
+    def stacks(self) -> str:
+        """What it does now: the stack of the thread whose turn it is. Any thread."""
+        return stacks_of({self._relay.ident})
 
     @property
     def begun(self) -> float:
@@ -220,7 +215,7 @@ class Listener:
         """From the start, or from where another thread has left it, to the end. False when this one is relieved."""
         try:
             if self._opened:
-                self._relieved()
+                self._moments.leave()
             else:
                 self.open()
             while not self._lifecycle.stopping:
@@ -302,7 +297,11 @@ class Listener:
             if self._lifecycle.phase is Phase.QUIET:
                 self._hush()
         self._commits.turn(now, self._busy, idle=not self._busy)
-        return True if self._seat is None else self._help()
+        if self._moments.kept:
+            if not self._moments.perform():
+                return False
+            self._moved = self._settle(wait=0.0)
+        return True
 
     def _hush(self) -> None:
         """Quiet: nothing is fetched, nothing given out; at the end of what runs the hooks are called, once."""
@@ -649,59 +648,11 @@ class Listener:
         for job in jobs:
             if job.run.attempt > 1:
                 self._tell_retried(partition, job.run.records[0], job.run.attempt)
-            if helps and self._keeps(partition, job):
+            if helps and self._moments.keeps(job, partition.pace):
                 kept = True
             else:
                 job.lane.pool.submit(job)
         return kept
-
-    def _keeps(self, partition: Partition, job: Job) -> bool:
-        """Whether this thread performs `job` itself: a hand-over to a worker and back would take longer than that."""
-        pace, lane = partition.pace, job.lane
-        if pace is None:
-            return False
-        load = self._own_load + pace * len(job.run.records)
-        if load > MOMENT or not self._seated(lane.pool):
-            return False
-        lane.jobs.append(job)
-        if lane.claim():  # else it has a worker
-            self._own.append(lane)
-            self._own_load = load
-        return True
-
-    def _seated(self, pool: Pool) -> bool:
-        """Whether this thread has a seat among the workers of `pool` for the rest of its turn."""
-        if self._seat is None:
-            self._seat, self._lender = pool.borrow(), pool
-            return self._seat is not None
-        return self._lender is pool
-
-    def _help(self) -> bool:
-        """Serve our own lanes, as a worker does. False if another thread has taken the turns over: it took too long."""
-        own, seat, relay = self._own, self._seat, self._relay
-        assert seat is not None  # noqa: S101 - whoever keeps a job has it
-        while own:
-            lane = own.popleft()
-            baton = relay.put_down()
-            more = serve(lane)
-            if not relay.take_up(baton):
-                if more:
-                    seat.line_up(lane)
-                seat.give_back()
-                return False
-            if more:
-                own.append(lane)
-        self._seat, self._own_load = None, 0.0
-        seat.give_back()
-        self._moved = self._settle(wait=0.0)
-        return True
-
-    def _relieved(self) -> None:
-        """Another thread did not come back from serving. What it had not come to is the workers'; its seat it keeps."""
-        seat, self._seat = self._seat, None
-        while seat is not None and self._own:
-            seat.line_up(self._own.popleft())
-        self._own_load = 0.0
 
     def _move(self) -> None:
         """Partitions with nothing out go on where a seek wants them, or at the first not marked."""

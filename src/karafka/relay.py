@@ -42,11 +42,19 @@ class Relay:
         """Run the loop on a thread of its own. Once."""
         self._holder.start()
 
-    def put_down(self) -> Lock:
-        """Leave the loop to another thread, unless this one comes back soon and takes up what this returns."""
+    def stands_by(self) -> bool:
+        """Whether there is another thread to go on with the loop. By the thread that runs it, before it goes away."""
         if self._relief is None:
-            self._relief = self._thread(self._relieve)
-            self._relief.start()
+            relief = self._thread(self._relieve)
+            try:
+                relief.start()
+            except RuntimeError:  # the system has no more threads
+                return False
+            self._relief = relief
+        return True
+
+    def put_down(self) -> Lock:
+        """Leave the loop to who stands by, unless this thread comes back soon and takes up what this returns."""
         self._count += 1
         self._down = True
         if not self._called.is_set():

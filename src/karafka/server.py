@@ -424,8 +424,7 @@ class Server:
 
     def _guard(self, watchdog: Watchdog) -> None:
         for one in self._listeners:
-            stacks = partial(stacks_of, {one.ident})
-            watchdog.watch(f"the listener of {one.group!r}", TURN, partial(getattr, one, "pulse"), stacks)
+            watchdog.watch(f"the listener of {one.group!r}", TURN, partial(getattr, one, "pulse"), one.stacks)
         if self._loop is not None:
             stacks = partial(stacks_of, {self._loop.ident}, self._loop.loop)
             loop = self._loop

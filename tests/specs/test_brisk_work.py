@@ -65,6 +65,7 @@ def test_its_neighbours_go_on_beside_it(stage: Stage) -> None:
     with running(app) as server:
         stands(gate)
         until(lambda: len(gate.of(1)) == COUNT)
+        assert "in step" in server.server._listeners[0].stacks(), "the stacks are those of who was relieved"
         for number in range(COUNT, COUNT + 20):
             began = time.monotonic()
             stage.send(topic, [str(number)], partition=1)

@@ -28,6 +28,7 @@ from karafka.events import Event, Events
 from karafka.jobs import Job, Lane, Outcome, Seat, ended, perform
 from karafka.listener import Bounds, Listener
 from karafka.messages import NO_HOOKS, Handler, Header, PartitionHooks, Place, Record, Run
+from karafka.moments import Moments
 from karafka.partition import State
 from karafka.policy import MIB, Policy
 from karafka.quarantine import Token
@@ -496,6 +497,10 @@ class StillRelay:
 
     def __init__(self) -> None:
         self.away = self.relieved = False
+        self.ready = True
+
+    def stands_by(self) -> bool:
+        return self.ready
 
     def put_down(self) -> None:
         self.away = True
@@ -594,7 +599,7 @@ class House:
         )
         self.listener._inbox = Inbox()
         self.relay = StillRelay()
-        self.listener._relay = cast("Relay", self.relay)
+        self.listener._moments = Moments(cast("Relay", self.relay))
         self.listener.open()
 
     def _end(self, status: int, reason: str) -> None:

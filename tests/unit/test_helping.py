@@ -82,6 +82,16 @@ def test_without_a_free_seat_it_waits_for_a_worker(brisk: House) -> None:
     assert brisk.offsets(0) == list(range(FIRST_RUN))
 
 
+def test_where_nobody_could_relieve_it_nothing_is_kept(brisk: House) -> None:
+    """The system may have no more threads: then all goes to the workers there are."""
+    brisk.relay.ready = False
+    brisk.send("orders", count=3)
+    brisk.listener.step()
+
+    assert len(brisk.hands.ready) == 1
+    assert brisk.hands.lent == 0
+
+
 def test_what_fails_is_judged_as_anywhere(brisk: House) -> None:
     """Tried again after its delay, those before it finished, its neighbours going on."""
     brisk.fail(FIRST_RUN + 2, ValueError("no"))
@@ -134,7 +144,7 @@ def test_who_was_relieved_touches_nothing_any_more(brisk: House) -> None:
     assert len(brisk.listener._busy) == 2, "who comes back late has settled what is not his any more"
 
     brisk.relay.relieved = False
-    brisk.listener._relieved()
+    brisk.listener._moments.leave()
     brisk.turn(2)
 
     assert brisk.offsets(0) == brisk.offsets(1) == list(range(FIRST_RUN + 3))

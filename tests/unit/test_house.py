@@ -41,7 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "membership",
             "arrivals",
         ),
-        *("aio", "pool", "relay", "listener", "watchdog"),
+        *("aio", "pool", "relay", "moments", "listener", "watchdog"),
     ),
     (
         *("checks", "assignment", "metadata", "messages", "contexts", "parsers", "policy", "config"),

@@ -11,6 +11,7 @@ from time import monotonic, sleep
 
 import pytest
 
+from karafka import relay as relaying
 from karafka.relay import LOOK, Relay
 
 
@@ -32,6 +33,7 @@ class Loop:
             absence = self.absences.pop(0)
             self.steps.append(threading.get_ident())
             self.inside -= 1
+            assert self.relay.stands_by()
             baton = self.relay.put_down()
             sleep(absence)
             if not self.relay.take_up(baton):
@@ -90,6 +92,7 @@ def test_nobody_looks_while_nobody_goes_away() -> None:
     relay: Relay
 
     def run() -> bool:
+        assert relay.stands_by()
         assert relay.take_up(relay.put_down())
         go.wait()
         return True
@@ -127,6 +130,22 @@ def test_who_runs_it_is_known() -> None:
     assert until(lambda: len(loop.steps) == 3)
     assert loop.relay.ident == loop.steps[2] != loop.steps[0]
     assert loop.relay.join(5)
+
+
+def test_without_a_thread_to_be_had_nobody_stands_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks stays."""
+
+    class NoThread:
+        def __init__(self, **_settings: object) -> None: ...
+
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    relay = Relay("loop", lambda: True)
+    monkeypatch.setattr(relaying, "Thread", NoThread)
+    assert not relay.stands_by()
+    monkeypatch.undo()
+    assert relay.stands_by()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
