@@ -100,9 +100,10 @@ def measure(ask: Ask) -> Found:
             "field of each read. Every run's ledger was checked: each record read once, and ours committed up to the\n"
             "end. A ratio is the median, over the rounds, of rates within one round. The tuned client also sets\n"
             "`fetch.queue.backoff.ms` to 10: with the default, as in the client's examples, a queue that was full is\n"
-            "looked at again after a second, which is most of what `poll` takes here. Karafka's, the client's and\n"
-            "aiokafka's payloads are typed (msgspec) but where it says dicts, the others' are dicts, as is their way.\n"
-            "Karafka with dicts is compared with the tuned client that makes dicts, all others with the typed one.\n"
+            "looked at again after a second, which is most of what `poll` takes here (for 500,000 records 3.3 s, and\n"
+            "0.6 s with 10). Karafka's, the client's and aiokafka's payloads are typed (msgspec) but where it says\n"
+            "dicts, the others' are dicts, as is their way. Karafka with dicts is compared with the tuned client that\n"
+            "makes dicts, all others with the typed one.\n"
             f"Beside us: {peers()}."
         ),
         head=HEAD,
