@@ -9,12 +9,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
-from typing import TypeAlias
 
 from bench.ground import answered, filled, uncommitted
-from bench.part import Ask, Found, Part, Plot, bar, spread
-
-Answer: TypeAlias = dict[str, float]
+from bench.part import Answer, Ask, Found, Part, Plot, bar, spread
 
 # Messages a second, and how many are not counted and counted.
 RATE = 1_000

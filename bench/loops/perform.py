@@ -1,4 +1,4 @@
-"""karafka: a controller for each message, on a worker thread, reading one field of a typed payload."""
+"""karafka: a controller for each message, reading one field of a typed payload."""
 
 from __future__ import annotations
 

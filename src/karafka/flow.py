@@ -16,7 +16,8 @@ from karafka.partition import RUN_TIME, Partition
 
 # Messages asked for at once while work is out: more come from one call only at the cost of the processor's cache.
 FETCH = 2_000
-# The same with none out. Who fetched them may perform them, too, and then fewer stay in its cache (bench: 0.1 us each).
+# The same with none out: who fetched them may perform them, too, while they are in its cache. (Of 2,000 each takes
+# 0.07 us more.)
 SHORT_FETCH = 1_000
 
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from time import perf_counter
+from time import monotonic, perf_counter, sleep
 from typing import Any, TypeVar, cast
 
 import pytest
@@ -115,6 +115,14 @@ def _offset(record: Record) -> int:
 
 def offsets(records: Iterable[Record]) -> list[int]:
     return [_offset(record) for record in records]
+
+
+def until(done: Callable[[], bool]) -> bool:
+    """Whether it is so within five real seconds: where a test has threads."""
+    by = monotonic() + 5
+    while not done() and monotonic() < by:
+        sleep(0.001)
+    return done()
 
 
 class HandClock(ManualClock):

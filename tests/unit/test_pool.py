@@ -6,7 +6,7 @@ import asyncio
 import gc
 from collections.abc import Callable
 from contextvars import Context, ContextVar
-from time import monotonic, sleep
+from time import sleep
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +16,7 @@ from karafka.aio import LoopPool
 from karafka.jobs import Job, Lane, Outcome, serve
 from karafka.messages import Handler, Run
 from karafka.pool import ThreadPool
-from tests.unit.house import letters
+from tests.unit.house import letters, until
 
 
 def job(lane: Lane) -> Job:
@@ -32,13 +32,6 @@ def work(pool: ThreadPool) -> None:
 
 def refuse(_run: Run) -> None:
     raise ValueError("no")
-
-
-def until(done: Callable[[], bool]) -> bool:
-    by = monotonic() + 5
-    while not done() and monotonic() < by:
-        sleep(0.001)
-    return done()
 
 
 class TestThreadPool:

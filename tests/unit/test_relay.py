@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from itertools import pairwise
 from random import Random
 from threading import Event
@@ -13,6 +12,7 @@ import pytest
 
 from karafka import relay as relaying
 from karafka.relay import LOOK, Relay
+from tests.unit.house import until
 
 
 class Loop:
@@ -40,13 +40,6 @@ class Loop:
                 self.lost += 1
                 return False
         return True
-
-
-def until(done: Callable[[], bool]) -> bool:
-    by = monotonic() + 5
-    while not done() and monotonic() < by:
-        sleep(0.001)
-    return done()
 
 
 def test_who_comes_back_soon_goes_on() -> None:
