@@ -11,11 +11,31 @@ if TYPE_CHECKING:
     from karafka.app import App
     from karafka.assignment import Assignment
     from karafka.controllers import Abort, BatchController, Controller, before_enqueue
-    from karafka.delivery import Delivery, DeliveryError, Handle
-    from karafka.errors import BrokerError, ConfigError, Error, MessageError, ParseError, StartError
+    from karafka.delivery import Delivery, Handle, Handles
+    from karafka.errors import (
+        BrokerError,
+        ClientFailedError,
+        ConfigError,
+        DeliveryError,
+        DeliveryTimeoutError,
+        Error,
+        FencedError,
+        InvalidMessageError,
+        MessageError,
+        NotAuthorizedError,
+        ParseError,
+        PartlyDeliveredError,
+        ProducerClosedError,
+        QueueFullError,
+        StartError,
+        TooLargeError,
+        TransactionError,
+        UnknownTopicError,
+    )
     from karafka.messages import Batch, Message
+    from karafka.outgoing import Outgoing
     from karafka.policy import Backoff, Bury, DeadLetter, Retry, Skip
-    from karafka.producer import Producer, QueueFullError
+    from karafka.producer import Producer
     from karafka.routing import group, topic
     from karafka.server import Server
 
@@ -28,22 +48,34 @@ __all__ = [
     "BatchController",
     "BrokerError",
     "Bury",
+    "ClientFailedError",
     "ConfigError",
     "Controller",
     "DeadLetter",
     "Delivery",
     "DeliveryError",
+    "DeliveryTimeoutError",
     "Error",
+    "FencedError",
     "Handle",
+    "Handles",
+    "InvalidMessageError",
     "Message",
     "MessageError",
+    "NotAuthorizedError",
+    "Outgoing",
     "ParseError",
+    "PartlyDeliveredError",
     "Producer",
+    "ProducerClosedError",
     "QueueFullError",
     "Retry",
     "Server",
     "Skip",
     "StartError",
+    "TooLargeError",
+    "TransactionError",
+    "UnknownTopicError",
     "before_enqueue",
     "group",
     "topic",
@@ -53,11 +85,31 @@ _HOMES = {
     "app": ("App",),
     "assignment": ("Assignment",),
     "controllers": ("Abort", "BatchController", "Controller", "before_enqueue"),
-    "delivery": ("Delivery", "DeliveryError", "Handle"),
-    "errors": ("BrokerError", "ConfigError", "Error", "MessageError", "ParseError", "StartError"),
+    "delivery": ("Delivery", "Handle", "Handles"),
+    "errors": (
+        "BrokerError",
+        "ClientFailedError",
+        "ConfigError",
+        "DeliveryError",
+        "DeliveryTimeoutError",
+        "Error",
+        "FencedError",
+        "InvalidMessageError",
+        "MessageError",
+        "NotAuthorizedError",
+        "ParseError",
+        "PartlyDeliveredError",
+        "ProducerClosedError",
+        "QueueFullError",
+        "StartError",
+        "TooLargeError",
+        "TransactionError",
+        "UnknownTopicError",
+    ),
     "messages": ("Batch", "Message"),
+    "outgoing": ("Outgoing",),
     "policy": ("Backoff", "Bury", "DeadLetter", "Retry", "Skip"),
-    "producer": ("Producer", "QueueFullError"),
+    "producer": ("Producer",),
     "routing": ("group", "topic"),
     "server": ("Server",),
 }

@@ -136,7 +136,8 @@ class App:
     def producer_for(self, group: Settings) -> Producer:
         """The producer for the cluster of a group that adds `group` to the app's settings."""
         kafka = self.kafka_for(group)
-        return Producer({name: value for name, value in kafka.items() if name not in CONSUMER_ONLY})
+        own = {name: value for name, value in kafka.items() if name not in CONSUMER_ONLY}
+        return Producer(own, events=self.events)
 
     def override(self, kafka: Settings) -> None:
         """Let `kafka` win over all settings of the app and its groups: another cluster, before anything has started."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from karafka.config import Config
-from karafka.delivery import Delivery, Handle, Headers
+from karafka.delivery import Delivery, Handle, Handles
 from karafka.events import Events
+from karafka.outgoing import Headers, Key, Moment, Row
 
 
 class Producing(Protocol):
@@ -18,10 +19,11 @@ class Producing(Protocol):
         topic: str,
         payload: Any,
         *,
-        key: str | bytes | None = None,
-        headers: Headers = (),
+        key: Key = None,
+        headers: Headers | None = None,
         partition: int | None = None,
-        timestamp: float | None = None,
+        timestamp: Moment = None,
+        label: Any = None,
     ) -> Handle: ...
 
     def produce_sync(
@@ -29,16 +31,21 @@ class Producing(Protocol):
         topic: str,
         payload: Any,
         *,
-        key: str | bytes | None = None,
-        headers: Headers = (),
+        key: Key = None,
+        headers: Headers | None = None,
         partition: int | None = None,
-        timestamp: float | None = None,
+        timestamp: Moment = None,
+        label: Any = None,
         timeout: float | None = None,
     ) -> Delivery: ...
 
-    def produce_many_sync(
-        self, messages: Iterable[Mapping[str, Any]], timeout: float | None = None
-    ) -> list[Delivery]: ...
+    def produce_many_async(self, messages: Iterable[Row]) -> Handles: ...
+
+    def produce_many_sync(self, messages: Iterable[Row], timeout: float | None = None) -> list[Delivery]: ...
+
+    def tombstone(
+        self, topic: str, key: str | bytes, *, headers: Headers | None = None, partition: int | None = None
+    ) -> Handle: ...
 
     def flush(self, timeout: float = 60.0) -> int: ...
 

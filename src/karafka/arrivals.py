@@ -11,12 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from karafka.assignment import Assignment, LaneAssignment, Wish
-from karafka.client import Consumer, Identities
+from karafka.client import Consumer, Identities, Topics
 from karafka.events import Events, MetadataIgnored, NotRouted, OutOfRange, TopicRenewed
+from karafka.exactly_once import ExactlyOnce, take_over
 from karafka.jobs import Lane, Outcome
 from karafka.lanes import Lanes
 from karafka.messages import Place
-from karafka.metadata import Memo
+from karafka.metadata import Memo, encode
 from karafka.partition import Partition
 from karafka.policy import Policy
 from karafka.setbacks import Work
@@ -33,11 +34,15 @@ class Arrivals:
         *,
         work: Callable[[str], Work | None],
         put: Callable[[Outcome | Wish], None],
+        names: Callable[[], Topics],
     ) -> None:
         self._group = group
         self._events = events
         self._work = work
         self._put = put
+        self._names = names
+        # Taken over, and not begun yet.
+        self._taken_over: dict[Place, ExactlyOnce] = {}
         # Kafka's ids of the topics that are read, as far as known.
         self._ids = Identities("", {})
         # The id of each topic when its partitions began here.
@@ -106,16 +111,38 @@ class Arrivals:
             partition = Partition(place, begin.committed, Policy(), _no_lane, assignment, begin.memo)
             partition.hold()
             return partition
-        handler, pool, reply = work.handler, work.pool, self._put
+        exactly_once = self._exactly_once(place)
+        handler = work.handler if exactly_once is None else exactly_once.perform
+        pool, reply = work.pool, self._put
 
         def lane() -> Lane:
             return Lane(handler, pool, reply)
 
         kind = Partition if work.policy.lane is None else Lanes
         partition = kind(place, begin.committed, work.policy, lane, assignment, begin.memo)
+        if exactly_once is not None:
+            partition.exactly_once = exactly_once
+            exactly_once.gone = lambda: partition.assignment.revoked
+            exactly_once.beside = lambda: encode(partition.memo)
         if begin.stands:
             partition.stand()
         return partition
+
+    def take_over(self, places: Sequence[Place]) -> None:
+        """Of those that are exactly-once: abort what former owners left open, which nobody can read past."""
+        mine = {place: one for place in places if (one := self._exactly_once(place)) is not None}
+        self._taken_over |= mine
+        take_over(mine.values())
+
+    def _exactly_once(self, place: Place) -> ExactlyOnce | None:
+        """What commits `place`, if its route is exactly-once."""
+        if place in self._taken_over:
+            return self._taken_over.pop(place)
+        work = self._work(place.topic)
+        if work is None or work.transacting is None:
+            return None
+        producer = work.transacting(f"{self._group}.{place.topic}.{place.partition}")
+        return ExactlyOnce(work.handler, place, self._group, producer, self._names)
 
     def assignment(self, place: Place, offset: int) -> Assignment:
         """What user code is to see of `place`, read from `offset`."""

@@ -61,10 +61,16 @@ def _measured(text: str, units: Mapping[str, float], expected: str) -> float:
     return value
 
 
-def refuse_in_loop(call: str, instead: str) -> None:
-    """Refuse `call`, which waits, on a thread whose event loop runs: it would stop everything there."""
+def in_loop() -> bool:
+    """Whether an event loop runs on this thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return
-    raise ConfigError(f"{call} would block the event loop: {instead}")
+        return False
+    return True
+
+
+def refuse_in_loop(call: str, instead: str) -> None:
+    """Refuse `call`, which waits, on a thread whose event loop runs: it would stop everything there."""
+    if in_loop():
+        raise ConfigError(f"{call} would block the event loop: {instead}")

@@ -7,12 +7,14 @@ that is given to the client as a callback can raise; what it has to say is kept 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
+from karafka.delivery import Failure, Receipt
 from karafka.messages import Header, Place, Record
+from karafka.outgoing import Letter
 
 
 class Effect(Enum):
@@ -138,6 +140,9 @@ class Consumer(Protocol):
     def rejoin(self, topics: Sequence[str], rebalance: Rebalance) -> None:
         """Leave, and take part anew: revocations run inside the next `fetch`; the group shares out all there is."""
 
+    def member(self) -> object:
+        """What the group knows this member by now: for offsets that a transaction commits. Raises `BrokerError`."""
+
     def reaches(self, topic: str, timeout: float) -> bool:
         """Whether this client itself gets an answer about `topic`."""
 
@@ -157,6 +162,9 @@ class Topics(Protocol):
     def ids(self, topics: Sequence[str], timeout: float) -> Identities:
         """The ids of these topics. Raises `BrokerError`, also where the broker has no ids to tell."""
 
+    def committed(self, group: str, places: Sequence[Place], timeout: float) -> dict[Place, Kept | None]:
+        """What `group` has committed, once no transaction that may change it is open. Raises `BrokerError`."""
+
     def unowned(self, group: str, topics: Sequence[str], timeout: float) -> frozenset[Place] | None:
         """Partitions of `topics` that no member of `group` has; None while they are being shared out.
 
@@ -164,35 +172,98 @@ class Topics(Protocol):
         """
 
 
-Report: TypeAlias = Callable[[str | None, int, int], None]
+class Refused(Exception):  # noqa: N818 - a way to answer, not an error by itself
+    """Raised by `Sender.send` for a message that was not accepted."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.text)
+        self.failure = failure
+
+
+class Posted(Protocol):
+    """Called once for each message that was accepted, when it has ended, inside `serve`: must not raise."""
+
+    def __call__(self, error: Any, receipt: Receipt, /) -> None:
+        """`error` is the client's own, see `Sender.judge`; None where it has none."""
+
+
+#: `Sender.send` as the client itself has it, by position: topic, value, key, partition, posted, None, timestamp,
+#: headers. Raises whatever it raises; then the message was not accepted.
+Quick: TypeAlias = Callable[
+    [str, bytes | str | None, bytes | str | None, int, Posted, None, int, list[Header] | None], None
+]
 
 
 class Sender(Protocol):
     """The sending half of a client. Any thread."""
 
-    def send(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None,
-        headers: Iterable[Header],
-        partition: int | None,
-        timestamp: float | None,
-        report: Report,
-    ) -> None:
-        """Put a message on the client's queue; `report(error, partition, offset)` is called by a later `serve`.
+    #: `send`, at the least cost.
+    quick: Quick
 
-        Raises `BufferError` when the queue is full, `BrokerError` for what can never be sent.
+    def send(self, letter: Letter, posted: Posted) -> None:
+        """Put a message on the client's queue; `posted` is called when it has ended, in a later `serve`.
+
+        Raises `BufferError` when the queue is full, `Refused` for what was not accepted for another reason.
         """
 
-    def serve(self, timeout: float) -> int:
-        """Run the reports that are due, waiting up to `timeout` seconds for one; how many there were.
+    def judge(self, error: Any) -> Failure | None:
+        """What it means that a message has ended with `error` and without an offset; None if it was delivered."""
 
-        Raises `BrokerError` when the client is of no more use: what it has not reported it never will.
-        """
+    def serve(self, timeout: float) -> None:
+        """Tell of the ends that are due, waiting up to `timeout` seconds for one."""
 
-    def flush(self, timeout: float) -> int:
-        """Wait until all is sent; how many messages are left after `timeout` seconds."""
+    def hasten(self, timeout: float) -> None:
+        """`serve`, and meanwhile what lingers does not."""
 
     def waiting(self) -> int:
-        """How many messages are accepted and not yet reported."""
+        """How many messages are accepted and not told of yet."""
+
+    def purge(self, failure: Failure) -> None:
+        """Give up all that is accepted: it fails with `failure` in the next `serve`."""
+
+    def news(self) -> list[Trouble]:
+        """What the client had to say since the last call; `Effect.END` when it is of no more use."""
+
+    def statistics(self) -> str:
+        """librdkafka's own, in JSON, as last told; empty before."""
+
+    def close(self) -> None:
+        """Let the client go: nothing is on its way. It refuses what is sent from here on."""
+
+    def leave_behind(self) -> None:
+        """This is a child, after a fork: the client's threads are not here, its end would wait for them for ever."""
+
+
+class Remedy(Enum):
+    """What can be done where a step of a transaction did not succeed."""
+
+    AGAIN = "take the same step again"
+    ABORT = "abort, and do the work again"
+    FENCED = "nothing: another producer has taken over"
+    END = "nothing with this client"
+
+
+class Unsettled(Exception):  # noqa: N818 - a way to answer, not an error by itself
+    """Raised by the steps of a transaction."""
+
+    def __init__(self, remedy: Remedy, code: str, text: str) -> None:
+        super().__init__(text)
+        self.remedy = remedy
+        self.code = code
+
+
+class Transactor(Sender, Protocol):
+    """A `Sender` with a `transactional.id`. Its steps are one thread's at a time; all raise `Unsettled`."""
+
+    def ready(self, timeout: float) -> None:
+        """Take over the id: what another producer of that id has not committed is aborted. Once, before all else."""
+
+    def begin(self) -> None: ...
+
+    def add_offsets(self, offsets: Mapping[Place, Kept], member: object, timeout: float) -> None:
+        """Offsets to be committed with the transaction, for the group that `member` is in (`Consumer.member`)."""
+
+    def commit(self, timeout: float) -> None:
+        """All that was sent is confirmed, and the transaction committed."""
+
+    def abort(self, timeout: float) -> None: ...

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
 from typing import Any, cast
@@ -15,6 +15,7 @@ from typing import Any, cast
 from confluent_kafka import Consumer as _Consumer
 from confluent_kafka import (
     ConsumerGroupState,
+    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -22,18 +23,17 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka import Producer as _Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin import OffsetSpec as _OffsetSpec  # type: ignore[attr-defined] # public, but not marked so
 
-from karafka.client import Answer, Effect, Identities, Kept, News, Rebalance, Report, Trouble
+from karafka.client import Answer, Effect, Identities, Kept, News, Rebalance, Trouble
 from karafka.config import Settings, masked
 from karafka.errors import BrokerError, ConfigError
-from karafka.messages import Header, Place, Record
+from karafka.messages import Place, Record
 
 # What librdkafka itself logs: heard by whoever listens to this logger; what matters is told as events too.
-_librdkafka = logging.getLogger("karafka.librdkafka")
-_librdkafka.addHandler(logging.NullHandler())
+librdkafka_log = logging.getLogger("karafka.librdkafka")
+librdkafka_log.addHandler(logging.NullHandler())
 
 # The client's own methods, unbound: called by `map` without Python between.
 _partition: Any = Message.partition
@@ -128,7 +128,7 @@ def trouble(error: KafkaError, topic: str | None = None, place: Place | None = N
 
 def broker_error(error: KafkaException) -> BrokerError:
     said = error.args[0]
-    return BrokerError(f"{said.str()} ({said.name()})", retriable=_retriable(said))
+    return BrokerError(f"{said.str()} ({said.name()})", retriable=retriable(said))
 
 
 @contextmanager
@@ -140,7 +140,7 @@ def _translated() -> Iterator[None]:
         raise broker_error(error) from error
 
 
-def _retriable(error: KafkaError) -> bool:
+def retriable(error: KafkaError) -> bool:
     """Whether asking again may help: yes, unless it is fatal, or a person must act. (The client's own word for it is
     no even for a time-out.)
     """
@@ -152,15 +152,21 @@ def check(kafka: Settings, where: str) -> None:
     try:
         _Consumer({**kafka, "bootstrap.servers": "", "group.id": "check", "log_level": 0}).close()
     except KafkaException as error:
-        said = error.args[0].str()
-        if unknown := re.search(r'No such configuration property: "([^"]*)"', said):
-            reason = f"sets {unknown[1]!r}, which librdkafka does not know: its CONFIGURATION.md lists the names"
-        elif refused := re.search(r'configuration property "([^"]*)"|: ([a-z.]+) failed', said):
-            name = refused[1] or refused[2]
-            reason = f"sets {name!r} to {masked(kafka).get(name)!r}, which librdkafka refuses: {said}"
-        else:
-            reason = f"is refused by librdkafka: {said}"
-        raise ConfigError(f"{where} {reason}") from None
+        raise refusal(error, kafka, where) from None
+
+
+def refusal(error: KafkaException, kafka: Mapping[str, Any], where: str) -> ConfigError:
+    """What the client said of its settings, in one sentence."""
+    said = error.args[0].str()
+    if unknown := re.search(r'No such configuration property: "([^"]*)"', said):
+        reason = f"sets {unknown[1]!r}, which librdkafka does not know: its CONFIGURATION.md lists the names"
+    elif (refused := re.search(r'configuration property "([^"]*)"|: ([a-z.]+) failed', said)) and (
+        name := refused[1] or refused[2]
+    ) in kafka:
+        reason = f"sets {name!r} to {masked(kafka).get(name)!r}, which librdkafka refuses: {said}"
+    else:
+        reason = f"is refused by librdkafka: {said}"
+    return ConfigError(f"{where} {reason}")
 
 
 class ConfluentConsumer:
@@ -195,7 +201,7 @@ class ConfluentConsumer:
         self._forgetful = classic and self._incremental and "group.instance.id" in kafka
         # Whether it is being closed; whether one of the group's callbacks has run since that was last asked.
         self._closing = self._called = False
-        self._client = _Consumer(settings, logger=_librdkafka)
+        self._client = _Consumer(settings, logger=librdkafka_log)
 
     # ── taking part ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -246,6 +252,10 @@ class ConfluentConsumer:
         # Only so does a member with a name of its own leave before its session ends: `close` keeps its place.
         self._client.unsubscribe()
         self.subscribe(topics, rebalance)
+
+    def member(self) -> object:
+        with _translated():
+            return self._client.consumer_group_metadata()
 
     def reaches(self, topic: str, timeout: float) -> bool:
         try:
@@ -320,7 +330,7 @@ class ConfluentConsumer:
             answers: list[TopicPartition] = question(partitions, timeout)
         for one in answers:
             if one.error is not None:
-                raise BrokerError(f"{one.topic}/{one.partition}: {one.error.str()}", retriable=_retriable(one.error))
+                raise BrokerError(f"{one.topic}/{one.partition}: {one.error.str()}", retriable=retriable(one.error))
         return answers
 
     # ── moving ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -479,7 +489,7 @@ class ConfluentTopics:
     """`client.Topics`, over an admin client of its own."""
 
     def __init__(self, kafka: Settings) -> None:
-        self._admin = AdminClient(dict(kafka), logger=_librdkafka)
+        self._admin = AdminClient(dict(kafka), logger=librdkafka_log)
         self._cluster = ""
 
     def names(self, timeout: float) -> frozenset[str]:
@@ -517,6 +527,16 @@ class ConfluentTopics:
             answers = self._admin.list_offsets(asked, isolation_level=level, request_timeout=timeout)
             return {_place(one): answer.result().offset for one, answer in answers.items()}
 
+    def committed(self, group: str, places: Sequence[Place], timeout: float) -> dict[Place, Kept | None]:
+        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(*place) for place in places])
+        with _translated():
+            answer = self._admin.list_consumer_group_offsets([asked], require_stable=True, request_timeout=timeout)
+            found = answer[group].result().topic_partitions or []
+        for one in found:
+            if one.error is not None:
+                raise BrokerError(f"{one.topic}/{one.partition}: {one.error.str()}", retriable=retriable(one.error))
+        return {_place(one): Kept(one.offset, one.metadata or "") if one.offset >= 0 else None for one in found}
+
     def unowned(self, group: str, topics: Sequence[str], timeout: float) -> frozenset[Place] | None:
         with _translated():
             described = self._admin.describe_consumer_groups([group], request_timeout=timeout)[group].result()
@@ -526,59 +546,6 @@ class ConfluentTopics:
         every = {Place(topic, number) for topic in topics if topic in there for number in there[topic].partitions}
         owned = {_place(one) for member in described.members for one in member.assignment.topic_partitions}
         return frozenset(every - owned)
-
-
-class ConfluentSender:
-    """`client.Sender` over confluent-kafka's producer. Any thread."""
-
-    def __init__(self, kafka: Settings) -> None:
-        # Without acknowledgements there are no offsets either.
-        self._acks = str(kafka.get("acks", kafka.get("request.required.acks", "all"))) != "0"
-        try:
-            self._client = _Producer(dict(kafka), logger=_librdkafka)
-        except KafkaException as error:
-            raise ConfigError(f"Producer settings are refused by librdkafka: {error.args[0].str()}") from None
-
-    def send(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None,
-        headers: Iterable[Header],
-        partition: int | None,
-        timestamp: float | None,
-        report: Report,
-    ) -> None:
-        def delivered(error: KafkaError | None, message: Message) -> None:
-            said = None if error is None else f"{error.str()} ({error.name()})"
-            if said is None and self._acks and message.offset() is None:
-                # The broker took it for a repetition of one that it has. It may be wrong (seen on partitions just made,
-                # where the first batch was refused and its successor was not): then the message is nowhere.
-                said = "not confirmed: the broker took it for a repetition, and gave no offset (DUPLICATE)"
-            report(said, message.partition() or 0, message.offset() or 0)
-
-        try:
-            self._client.produce(
-                topic,
-                value,
-                key,
-                partition=-1 if partition is None else partition,
-                on_delivery=delivered,
-                timestamp=0 if timestamp is None else int(timestamp * 1_000),
-                headers=list(headers),
-            )
-        except KafkaException as error:
-            raise broker_error(error) from error
-
-    def serve(self, timeout: float) -> int:
-        with _translated():
-            return self._client.poll(timeout)
-
-    def flush(self, timeout: float) -> int:
-        return self._client.flush(timeout)
-
-    def waiting(self) -> int:
-        return len(self._client)
 
 
 def _place(one: TopicPartition) -> Place:

@@ -19,6 +19,7 @@ from karafka.contexts import AT_WORK
 from karafka.errors import ConfigError
 from karafka.events import Events
 from karafka.messages import Batch, Handler, Message, Parse, PartitionHooks, Record, Run
+from karafka.outgoing import Headers, Moment
 from karafka.policy import Asked, AskedBurial, AskedRetry
 
 T = TypeVar("T")
@@ -86,6 +87,43 @@ class _Base:
     def app(self) -> Application:
         """The `App` that the route belongs to: its `state`, `producer`, `config`, `events`."""
         return self._context.app
+
+    def produce(
+        self,
+        topic: str,
+        payload: Any,
+        *,
+        key: str | bytes | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp: Moment = None,
+        label: Any = None,
+    ) -> None:
+        """On a route with `exactly_once=True`: send a message once this one (or this batch) is finished, in one
+        transaction with its offset. A perform that fails has sent nothing. Arguments as of `Producer.produce_async`.
+
+        Raises `InvalidMessageError` for what can never be sent, `RuntimeError` on other routes.
+        """
+        outbox = self._run.outbox
+        if outbox is None:
+            raise RuntimeError(
+                "self.produce sends in one transaction with the message's offset, which takes a route with "
+                "exactly_once=True; on this one send by self.app.producer"
+            )
+        outbox.add(
+            self._offset,
+            topic,
+            payload,
+            key=key,
+            headers=headers,
+            partition=partition,
+            timestamp=timestamp,
+            label=label,
+        )
+
+    @property
+    def _offset(self) -> int:
+        raise NotImplementedError
 
     def abort(self, reason: str = "") -> NoReturn:
         """Drop the message (or batch) on purpose: it counts as finished. For hooks; in `perform` see `discard`."""
@@ -171,6 +209,10 @@ class Controller(_Base, Generic[T]):
         """The parsed payload, decoded at first touch, once. Raises `ParseError`."""
         return self.message.payload
 
+    @property
+    def _offset(self) -> int:
+        return self._record.offset() or 0
+
     def mark(self, message: Message[Any] | None = None) -> bool:
         """`message` (this one, if not told) and all before it in its partition are finished, whatever comes after.
 
@@ -196,6 +238,10 @@ class BatchController(_Base, Generic[T]):
     def params(self) -> list[T]:
         """All payloads, parsed at first touch, once. Raises `ParseError`."""
         return self.messages.payloads
+
+    @property
+    def _offset(self) -> int:
+        return self.messages.first
 
     def mark(self, message: Message[Any]) -> bool:
         """`message` and all before it in its partition are finished: a failure gives again only what comes after it.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 
 class Error(Exception):
     """Base of everything this package raises on purpose."""
@@ -37,6 +40,105 @@ class CrashError(MessageError):
 
 class ParseError(MessageError):
     """A payload that its parser refused, or that is not of the controller's type. Trying again cannot help."""
+
+
+class DeliveryError(Error):
+    """A message that was to be sent and is not delivered. The kinds below say who has to act.
+
+    `topic` and `key` are the message's, `code` is Kafka's name for the reason (empty where it is ours). `retriable`:
+    whether sending it again may help.
+    """
+
+    retriable = False
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        topic: str = "",
+        key: str | bytes | None = None,
+        code: str = "",
+        retriable: bool | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.topic = topic
+        self.key = key
+        self.code = code
+        if retriable is not None:
+            self.retriable = retriable
+
+
+class InvalidMessageError(DeliveryError):
+    """The developer: Kafka has no such message, or its parser refused the payload. It was not accepted."""
+
+
+class TooLargeError(DeliveryError):
+    """The developer: larger than the client (`message.max.bytes`) or the topic (`max.message.bytes`) takes."""
+
+
+class UnknownTopicError(DeliveryError):
+    """Who runs the cluster: the topic, or the partition of it, is not there, and the brokers do not make it."""
+
+
+class NotAuthorizedError(DeliveryError):
+    """Who runs the cluster: this user may not write there, or its credentials are refused."""
+
+
+class QueueFullError(DeliveryError):
+    """The client's queue stayed full: the message was not accepted. Waiting, then sending again, may help."""
+
+    retriable = True
+
+
+class DeliveryTimeoutError(DeliveryError):
+    """Not confirmed within `message.timeout.ms`: sending again may help, and may double it."""
+
+    retriable = True
+
+
+class ClientFailedError(DeliveryError):
+    """The client is of no more use, and this message went with it. The producer takes another one: send again."""
+
+    retriable = True
+
+
+class ProducerClosedError(DeliveryError):
+    """The producer was closed: before the message was accepted, or before it was confirmed."""
+
+
+class PartlyDeliveredError(Error):
+    """Of several messages not all were delivered. `results`: a `Delivery` or `DeliveryError` for each, in order."""
+
+    def __init__(self, reason: str, results: Sequence[Any]) -> None:
+        super().__init__(reason)
+        self.results = tuple(results)
+
+    @property
+    def retriable(self) -> bool:
+        """Whether sending those again that failed may help, all of them."""
+        return all(one.retriable for one in self.results if isinstance(one, DeliveryError))
+
+
+class TransactionError(Error):
+    """A transaction was not committed: nobody who reads what is committed sees any of it.
+
+    `retriable`: whether the same work, done again in a new transaction, may succeed. `unknown`: nobody could say
+    whether it was committed; then doing it again may do it twice.
+    """
+
+    def __init__(self, reason: str, *, retriable: bool, unknown: bool = False) -> None:
+        super().__init__(reason)
+        self.retriable = retriable
+        self.unknown = unknown
+
+
+class FencedError(TransactionError):
+    """Another producer took over this `transactional.id`: what this one does counts no more. Make a new one only if
+    this one is meant to be the one that lives.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, retriable=False)
 
 
 # Of a group of exceptions so many are named.

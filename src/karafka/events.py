@@ -605,18 +605,113 @@ class ClientRecovered(Event):
     waited: float
 
 
+# ── sending: told by a producer; `label` is what the sender gave the message, sizes are bytes ────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Produced(Event):
+    """A message was accepted: it is on its way."""
+
+    topic: str
+    key: str | bytes | None
+    size: int
+    label: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledged(Event):
+    """The broker has confirmed a message, `latency` seconds after it was accepted."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: str | bytes | None
+    size: int
+    latency: float
+    label: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryFailed(ErrorOccurred):
+    """A message was accepted and not delivered: nobody will read it. `kind` names the `DeliveryError`."""
+
+    topic: str
+    key: str | bytes | None
+    label: Any
+    kind: str
+    code: str
+    retriable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueFull(Event):
+    """The client's queue is full: a sender waits for room, or is refused at once on an event loop."""
+
+    topic: str
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BufferFlushed(Event):
+    """What was buffered is on its way: `count` messages of `size` bytes; `left` could not be accepted and stay."""
+
+    count: int
+    size: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransactionBegun(Event):
+    """A transaction of `transactional_id` has begun."""
+
+    transactional_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransactionCommitted(Event):
+    """A transaction with `count` messages is committed, `elapsed` seconds after it began."""
+
+    transactional_id: str
+    count: int
+    elapsed: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransactionAborted(ErrorOccurred):
+    """A transaction was aborted: nobody who reads what is committed sees any of its `count` messages."""
+
+    transactional_id: str
+    count: int
+    elapsed: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProducerTroubled(ErrorOccurred):
+    """The client of a producer reported an error, `code` by Kafka's name; what was accepted is still on its way."""
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProducerReplaced(ErrorOccurred):
+    """The client of a producer is of no more use: what was on its way has failed, the next message gets another."""
+
+
 class Events:
     """The bus. Any thread may tell and listen; listeners run on the teller's thread."""
 
     def __init__(self) -> None:
         self._listeners: list[tuple[type[Event], Listener]] = []
         self._by_kind: dict[type[Event], tuple[Listener, ...]] = {}
+        #: How many listeners there are: what is known of who wants what holds for as long as this stands.
+        self.count = 0
         self.failures = 0
 
     def on(self, kind: type[E], listener: Callable[[E], object]) -> None:
         """Call `listener` with each event of `kind`, or of a kind below it."""
         self._listeners.append((kind, listener))
         self._by_kind = {}
+        self.count += 1
 
     def wants(self, kind: type[Event]) -> bool:
         """Whether anyone listens to `kind`: on hot paths an event is only made when someone does."""

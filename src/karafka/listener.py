@@ -23,6 +23,7 @@ from karafka.clock import NEVER, Clock
 from karafka.commits import NAMED, Commits
 from karafka.errors import BrokerError
 from karafka.events import Events
+from karafka.exactly_once import ExactlyOnce
 from karafka.flow import Flow
 from karafka.hooks import Hooks
 from karafka.jobs import Job, Outcome
@@ -109,6 +110,7 @@ class Listener:
         self._relay = Relay(f"{LISTENERS}{group}", self.run)
         self._moments = Moments(self._relay)
         self._inbox: SimpleQueue[Inbound] = SimpleQueue()
+        self._names = names
         self._topics = TopicsRead(group, topics, wanted, graves, names, self._inbox.put, events)
         self._membership = Membership(
             group,
@@ -128,6 +130,8 @@ class Listener:
         self._hooks: Hooks
         self._arrivals: Arrivals
         self._partitions: dict[Place, Partition] = {}
+        # Those that transactions commit.
+        self._exactly_once: dict[Partition, ExactlyOnce] = {}
         # Sets, as dicts that keep their order. Changed this turn: may give out jobs, or need pausing. Busy: has jobs
         # out.
         self._changed: dict[Partition, None] = {}
@@ -238,7 +242,7 @@ class Listener:
         """Make the client and subscribe; topics that are wanted by a pattern follow when they are known."""
         put = self._inbox.put
         self._hooks = Hooks(self.group, self._events, work=self._work, put=put, ended=self._ended)
-        self._arrivals = Arrivals(self.group, self._events, work=self._work, put=put)
+        self._arrivals = Arrivals(self.group, self._events, work=self._work, put=put, names=self._names)
         self._connect()
         self._opened = True
 
@@ -287,21 +291,34 @@ class Listener:
         if self._elsewhere:
             self._move()
         if now >= self._tick:
-            self._tick = now + RUN_TIME
-            self._slice()
-            self._flow.turn()
-            self._flow.stalls(now)
-            self._troubles.turn(self.group)
-            if self._membership.turn(now):
-                self._connect()
-            if self._lifecycle.phase is Phase.QUIET:
-                self._hush()
+            self._look_round(now)
         self._commits.turn(now, self._busy, idle=not self._busy)
         if self._moments.kept:
             if not self._moments.perform():
                 return False
             self._moved = self._settle(wait=0.0)
         return True
+
+    def _look_round(self, now: float) -> None:
+        """What need not be looked at in each turn."""
+        self._tick = now + RUN_TIME
+        self._slice()
+        self._flow.turn()
+        self._flow.stalls(now)
+        self._troubles.turn(self.group)
+        if self._exactly_once:
+            self._introduce()
+        if self._membership.turn(now):
+            self._connect()
+        if self._lifecycle.phase is Phase.QUIET:
+            self._hush()
+
+    def _introduce(self) -> None:
+        """Transactions commit offsets as the member that the group knows now: only of what is not being taken away."""
+        member = self._client.member()
+        for partition, one in self._exactly_once.items():
+            if partition.state < State.LEAVING:
+                one.member = member
 
     def _hush(self) -> None:
         """Quiet: nothing is fetched, nothing given out; at the end of what runs the hooks are called, once."""
@@ -402,7 +419,7 @@ class Listener:
         """Work may wait for what was kept beside an offset."""
         for place in answer.offsets:
             partition = self._partitions.get(place)
-            if partition is not None and partition.suspicion is not None:
+            if partition is not None and (partition.suspicion is not None or partition.exactly_once is not None):
                 self._changed[partition] = None
 
     def _trouble(self, one: Trouble) -> None:
@@ -698,6 +715,7 @@ class Listener:
     # ── rebalances: called inside `fetch` and `close` ────────────────────────────────────────────────────────
 
     def assigned(self, places: Sequence[Place]) -> Mapping[Place, int]:
+        self._arrivals.take_over(places)
         begins = self._insistently(lambda: self._arrivals.begins(self._client, places))
         self._membership.assigned()
         self._answered = True
@@ -707,6 +725,8 @@ class Listener:
             if (old := self._partitions.get(place)) is not None:
                 self._forget(old)
             self._begin(place, begin)
+        if self._exactly_once:
+            self._introduce()
         starts: dict[tuple[str, int], int] = {place: begin.offset for place, begin in begins.items()}
         self._events.tell(told.Assigned(group=self.group, starts=starts))
         return {place: begin.offset for place, begin in begins.items()}
@@ -778,6 +798,8 @@ class Listener:
     def _begin(self, place: Place, begin: Begin) -> None:
         """A new assignment of `place`."""
         partition = self._partitions[place] = self._arrivals.made(place, begin)
+        if partition.exactly_once is not None:
+            self._exactly_once[partition] = partition.exactly_once
         if partition.committable is not None:
             self._commits.want(partition)
         self._hooks.expect(partition)
@@ -794,6 +816,8 @@ class Listener:
         self._busy.pop(partition, None)
         self._changed.pop(partition, None)
         self._elsewhere.pop(partition, None)
+        if (one := self._exactly_once.pop(partition, None)) is not None:
+            one.close()
         self._setbacks.forget(partition)
         self._quarantine.settled(partition)
 

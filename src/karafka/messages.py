@@ -237,6 +237,11 @@ class Batch(Sequence[Message[T]]):
         return self._payloads
 
     @property
+    def first(self) -> int:
+        """The offset of the first of them."""
+        return self._records[0].offset() or 0
+
+    @property
     def error(self) -> ParseError | None:
         """The first parse error among them, once it was met; None otherwise."""
         met = (message.error for message in self._messages or ())
@@ -267,6 +272,13 @@ class Batch(Sequence[Message[T]]):
         return self._messages
 
 
+class Sends(Protocol):
+    """Takes what messages of a run send, to be sent when they are finished."""
+
+    def add(self, offset: int, topic: str, payload: Any, **options: Any) -> None:
+        """What the message at `offset` sends; see `Producer.produce_async` for the rest."""
+
+
 class Run:
     """Messages of one lane, in order, given to a handler at once, and how far it came.
 
@@ -283,6 +295,7 @@ class Run:
         "attempt",
         "batch",
         "finished",
+        "outbox",
         "recalled",
         "records",
         "spoiled",
@@ -305,9 +318,18 @@ class Run:
         self.recalled = False
         #: Why the message in hand cannot be read, where only that one knows.
         self.spoiled: ParseError | None = None
+        #: Where what its messages send is kept; None where they send by themselves.
+        self.outbox: Sends | None = None
         self._live = records.copy()
         self._cursor: Iterator[Record] | None = None
         self._seen = 0
+
+    def within(self, outbox: Sends) -> Run:
+        """The same messages for a handler whose account is not this run's yet. What halts this one halts it too."""
+        inner = Run(self.records, self.attempt, self.assignment, self.batch)
+        inner._live = self._live
+        inner.outbox = outbox
+        return inner
 
     def walk(self) -> Iterator[Record]:
         """The messages, for a loop that keeps `finished` itself. Call once."""

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from karafka.assignment import Assignment
 from karafka.clock import NEVER
+from karafka.exactly_once import ExactlyOnce
 from karafka.jobs import Job, Lane, Outcome
 from karafka.messages import Handler, Place, Record, Run, offset_of
 from karafka.metadata import Memo
@@ -174,6 +175,8 @@ class Partition:
         self._rewind = False
         # Gives out nothing, whatever else happens: a person must decide.
         self._stands = False
+        #: What commits it, where that is not the listener.
+        self.exactly_once: ExactlyOnce | None = None
         #: The hook under way, if one is; the one to be called before anything is given out, and how often it failed.
         self.calling: Job | None = None
         self.welcome: Handler | None = None
@@ -262,7 +265,8 @@ class Partition:
     @property
     def brisk(self) -> bool:
         """Whether the listener's thread is to perform it where it can: in short runs, and only one is out."""
-        return self.pace is not None and self.pace <= BRISK and self._lane.pool.lends
+        quick = self.pace is not None and self.pace <= BRISK and self._lane.pool.lends
+        return quick and not self.policy.exactly_once  # a transaction takes longer
 
     @property
     def load(self) -> float:
@@ -280,6 +284,8 @@ class Partition:
         """The next job, or None: nothing to give, enough out, or a time to wait for (`due`)."""
         if not self.buffer.count or len(self.out) >= (1 if self.brisk else AHEAD) or self.due(now) > now:
             return None
+        if self.exactly_once is not None and self.committable is not None:
+            return None  # a commit that the broker takes late would undo a transaction's
         self._become(State.OPEN)
         records, size = self.buffer.take(self._run_length())
         first = records[0].offset() or 0
@@ -360,6 +366,8 @@ class Partition:
             pace = outcome.elapsed / finished
             self.pace = pace if self.pace is None else 0.7 * self.pace + 0.3 * pace
             self._finish((run.records[finished - 1].offset() or 0) + 1)
+            if self.exactly_once is not None:
+                self.kept(self.offsets.finished, self.memo)
         if finished < length:
             self._come_back(run.records[finished:])
         elif not self.out:
@@ -385,7 +393,7 @@ class Partition:
     def _marked_in(self, run: Run) -> int:
         """How many messages of `run` are finished by marks."""
         marked = self.assignment.marked
-        if marked <= (run.records[0].offset() or 0):
+        if self.exactly_once is not None or marked <= (run.records[0].offset() or 0):
             return 0
         return bisect_left(run.records, marked, key=offset_of)
 
@@ -622,6 +630,8 @@ class Partition:
     @property
     def in_progress(self) -> int:
         """The finished prefix, counting marks, and what a running job has finished so far."""
+        if self.exactly_once is not None:
+            return self.offsets.finished  # nothing but a transaction finishes
         finished = max(self.offsets.finished, self.assignment.marked)
         if self.out and not self.policy.manual:
             run = next(iter(self.out)).run

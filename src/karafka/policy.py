@@ -118,6 +118,7 @@ class Policy:
     `max_wait` (seconds) is how long a batch may gather, 0 for none; up to `batches` full ones are handed over at once.
     `lane` names the lane of a message where only those of one lane are in order, `width` how many are performed side by
     side; `ahead` is how many offsets may have been received beyond the oldest message that is not finished.
+    `exactly_once`: offsets are committed by transactions, with what was sent.
     `high` and `high_bytes` say when a partition holds enough; it is fetched again at half of both.
     """
 
@@ -135,6 +136,7 @@ class Policy:
     lane: Callable[[Any], Hashable] | None = None
     width: int = 1
     ahead: int = 100_000
+    exactly_once: bool = False
 
 
 # What `perform` may ask for, from inside.

@@ -1,172 +1,654 @@
 """Sending, usable without the rest: `Producer({...}).produce_sync(topic, payload)`.
 
-A producer may be used from any thread and from asyncio. Delivery reports come on one polling thread of its own, which
-is started with the client at the first send and ended by `close`.
+A producer may be used from any thread, from asyncio, and in a child after a fork. It makes its client at the first send
+(`Poller` serves that one's delivery reports), and another one when that is of no more use.
 """
 
 from __future__ import annotations
 
+import asyncio
+import atexit
+import logging
+import os
 import time
-from collections.abc import Callable, Iterable, Mapping
-from threading import Event, Lock, Thread
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from threading import Lock
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
-from karafka.checks import refuse_in_loop
-from karafka.client import Report, Sender
-from karafka.delivery import Delivery, DeliveryError, Handle, Headers
-from karafka.errors import BrokerError, ConfigError, Error
+from karafka.checks import in_loop, number, refuse_in_loop
+from karafka.client import Quick, Refused, Remedy, Sender, Transactor, Unsettled
+from karafka.config import Setting
+from karafka.delivery import Delivery, Failure, Fault, Handle, Handles, Labelled, ToldHandle, after_fork, error_of
+from karafka.delivery import refused as refused_handle
+from karafka.errors import (
+    ConfigError,
+    DeliveryError,
+    Error,
+    InvalidMessageError,
+    ProducerClosedError,
+    QueueFullError,
+    TransactionError,
+)
+from karafka.events import Acknowledged, BufferFlushed, Events, Produced, QueueFull
 from karafka.messages import Header, Record
-from karafka.parsers import JSON, Parser, check_parser
+from karafka.outgoing import (
+    Headers,
+    Key,
+    Letter,
+    Moment,
+    Outgoing,
+    Row,
+    Writers,
+    check_key,
+    checked_headers,
+    checked_partition,
+    described,
+    milliseconds,
+    written,
+)
+from karafka.parsers import Parser
+from karafka.poller import CLOSE_TIMEOUT, POLL, RUNNING, Poller
+from karafka.recorder import Recorded, Recorder
+from karafka.transactions import TIMEOUT, Opening, Transactions, take
 
-# How long `produce_*` waits for room in the client's full queue before it refuses.
-MAX_WAIT_ON_FULL = 60.0
-# How long one turn of the polling thread may wait for a report.
-POLL = 0.1
+_log = logging.getLogger("karafka.producer")
+
+# How many messages are sent until the sender looks whether some have ended.
+OFTEN = 256
+# Asked for by name, these would take away what handles stand on.
+OWNED: Mapping[str, str] = {
+    "delivery.report.only.error": "every message that is sent is confirmed; without reports nobody would know",
+    "on_delivery": "a handle takes callbacks: produce_async(…).add_done_callback(…)",
+    "dr_cb": "a handle takes callbacks: produce_async(…).add_done_callback(…)",
+    "dr_msg_cb": "a handle takes callbacks: produce_async(…).add_done_callback(…)",
+}
+
+# Settings whose own names have underscores.
+UNDERSCORED = frozenset({"log_level", "error_cb", "stats_cb", "throttle_cb", "oauth_cb", "logger"})
+
+BeforeSend: TypeAlias = Callable[[Outgoing], Outgoing]
 
 
-class QueueFullError(Error):
-    """The client's queue stayed full: the message was not accepted. Waiting, then sending again, may help."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """How a producer does: how many messages failed since its client was made, how many are on their way, how many
+    buffered. What was delivered, `Acknowledged` events tell. `client` is librdkafka's own, in JSON, where
+    `statistics.interval.ms` is set, else empty.
+    """
+
+    failed: int = 0
+    waiting: int = 0
+    buffered: int = 0
+    client: str = ""
+
+
+# Payloads and keys of exactly these types go as they are.
+AS_IT_IS = frozenset({bytes, str, type(None)})
+# How many clients a message is offered to that say they are of no more use.
+CLIENTS = 3
+# How long the end of the interpreter may wait for what is on its way.
+AT_EXIT = 10.0
+# All there are, for the end of the interpreter and for forks.
+ALIVE: weakref.WeakSet[Producer] = weakref.WeakSet()
 
 
 class Producer:
     """Sends to Kafka. `kafka` is librdkafka's settings by their own names; `bootstrap.servers` is needed.
 
     Payloads: `bytes` and `str` as they are, None is a tombstone, everything else through `parser` (JSON by default:
-    dataclasses, msgspec Structs, datetimes, UUIDs and Decimals without help).
+    dataclasses, msgspec Structs, datetimes, UUIDs and Decimals without help), or the topic's own of `parsers`.
+    Unless `kafka` says otherwise: `acks=all`, `enable.idempotence`, `linger.ms=0`, lz4, and keys where Java's clients
+    put them.
+
+    Any thread, and asyncio. Every message that is accepted ends delivered or failed; what has not when the process ends
+    is waited for (10 s), then told to the log.
     """
 
     def __init__(
-        self, kafka: Mapping[str, Any], *, parser: Parser | None = None, sender: Callable[[], Sender] | None = None
+        self,
+        kafka: Mapping[str, Any],
+        *,
+        parser: Parser | None = None,
+        parsers: Mapping[str, Parser] | None = None,
+        before_send: Sequence[BeforeSend] = (),
+        max_wait_on_full: float = 60.0,
+        deliver: bool = True,
+        events: Events | None = None,
+        sender: Callable[[], Sender] | None = None,
     ) -> None:
-        """`sender` replaces the client, for tests; it is called at the first send."""
-        if sender is None and not kafka.get("bootstrap.servers"):
+        """`before_send`: each is given the `Outgoing` message and returns it, or another; what it raises refuses it.
+        `max_wait_on_full`: seconds that sending waits for room in the client's queue. `deliver=False`: everything is
+        checked and recorded, nothing is sent (see `recorded`). `sender` replaces the client, for tests.
+
+        Raises `ConfigError` for what cannot work.
+        """
+        self._kafka = dict(kafka)
+        self._recorder: Recorder | None = None
+        if not deliver:
+            self._recorder = Recorder()
+            sender = partial(_same, self._recorder)
+        elif sender is None:
+            _check(self._kafka)
+            sender = partial(_connected, self._kafka)
+        self._make = sender
+        self._parser, self._parsers = parser, parsers
+        self._writers = Writers(parser, parsers)
+        self._before_send = _chain(before_send)
+        self._max_wait = number("Producer(max_wait_on_full)", max_wait_on_full, 0)
+        #: Who is told what happens: see `karafka.events`.
+        self.events = events or Events()
+        # Whether each message is told of, and of how many listeners that holds.
+        self._told, self._listened = False, 0
+        self._lock, self._flushing = Lock(), Lock()
+        self._closed = ""
+        self._line: tuple[Poller, Quick] | None = None
+        self._sent = 0
+        self._buffer: deque[Letter] = deque()
+        self._variants: dict[tuple[tuple[str, str], ...], Producer] = {}
+        #: Where there is a `transactional.id`; `pipe` is then who sends. The package's own.
+        self.transactions: Transactions | None = None
+        self.pipe = self
+        self._forked = False
+        if "transactional.id" in self._kafka:
+            self.transactions = self._made_transactional(str(self._kafka["transactional.id"]))
+        self._estate = Estate(self._buffer)
+        weakref.finalize(self, self._estate.settle).atexit = False
+        ALIVE.add(self)
+
+    @classmethod
+    def recorder(
+        cls,
+        *,
+        parser: Parser | None = None,
+        parsers: Mapping[str, Parser] | None = None,
+        before_send: Sequence[BeforeSend] = (),
+        events: Events | None = None,
+    ) -> Self:
+        """A producer that sends nothing, for tests: everything is checked, and `recorded`."""
+        return cls({}, parser=parser, parsers=parsers, before_send=before_send, events=events, deliver=False)
+
+    @property
+    def recorded(self) -> list[Recorded]:
+        """What would have been sent, oldest first (the last 100,000), if it is not delivered. Raises `ConfigError`."""
+        if self._recorder is None:
             raise ConfigError(
-                "Producer(…) has no 'bootstrap.servers': name at least one broker, such as localhost:9092"
+                "this producer delivers, and records nothing: Producer(…, deliver=False) or Producer.recorder()"
             )
-        if parser is not None:
-            check_parser("Producer(parser=…)", parser)
-        self._generate = (parser or JSON()).generate
-        self._make = sender or (lambda: _confluent(kafka))
-        self._lock = Lock()
-        self._sender: Sender | None = None
-        self._closed = False
-        self._ended = Event()
-        self._open_handles: set[Handle] = set()
-        self._thread = Thread(target=self._serve, name="karafka-producer", daemon=True)
+        return list(self._recorder.messages)
+
+    # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def produce_async(
         self,
         topic: str,
         payload: Any,
         *,
-        key: str | bytes | None = None,
-        headers: Headers = (),
+        key: Key = None,
+        headers: Headers | None = None,
         partition: int | None = None,
-        timestamp: float | None = None,
+        timestamp: Moment = None,
+        label: Any = None,
     ) -> Handle:
-        """Put a message on its way. `timestamp` in seconds since 1970, now by default.
+        """Put a message on its way. `timestamp`: seconds since 1970 or a datetime with a zone, now by default.
 
-        Raises `QueueFullError` when the client's queue stays full, `ConfigError` for what can never be sent.
+        Raises `InvalidMessageError` or `TooLargeError` for what can never be sent, `QueueFullError` when the client's
+        queue stays full (on an event loop, which must not wait: at once), and what `before_send` raises.
         """
-        sender = self._open()
-        value = self._value(topic, payload)
-        told = _headers(headers)
-        raw_key = key.encode() if isinstance(key, str) else key
-        handle = Handle(topic)
-        report = self._reporting(handle)
+        if self._before_send:
+            return self._post(self._letter(topic, payload, key, headers, partition, timestamp, label))
+        # What `_letter` and `_post` do, in the words that cost least: this is the path of most messages.
+        poller, quick = self._line or self._open(topic, key)
         try:
-            self._accept(sender, lambda: sender.send(topic, value, raw_key, told, partition, timestamp, report), topic)
-        except BaseException:
-            self._open_handles.discard(handle)  # never accepted: nobody waits for it
-            raise
+            write = self._writers[topic]
+        except TypeError:
+            write = self._writers.of(topic)
+        value = payload if payload.__class__ in AS_IT_IS else written(write, topic, key, payload)
+        if key.__class__ not in AS_IT_IS:
+            check_key(topic, key)
+        pairs = checked_headers(topic, key, headers) if headers else None
+        at = -1 if partition is None else checked_partition(topic, partition)
+        moment = 0 if timestamp is None else milliseconds(topic, timestamp)
+        if self._listened != self.events.count:
+            self._listen()
+        if self._told:
+            return self._post(Letter(topic, value, key, pairs, at, moment, label))
+        handle = Handle(topic, key, None, poller) if label is None else Labelled(topic, key, label, poller)
+        try:
+            quick(topic, value, key, at, handle, None, moment, pairs)
+        except Exception:  # noqa: BLE001 - it was not accepted: `_post` does it again, and says why
+            return self._post(Letter(topic, value, key, pairs, at, moment, label))
+        if poller.over:
+            poller.see_through(handle)
+        self._sent = sent = self._sent + 1
+        if not sent % OFTEN:
+            poller.glance()
         return handle
-
-    @staticmethod
-    def _accept(sender: Sender, send: Callable[[], None], topic: str) -> None:
-        """`send`, waiting for room in the client's queue: reports make it, and the polling thread runs them."""
-        until: float | None = None
-        while True:
-            try:
-                send()
-            except BufferError:
-                refuse_in_loop("produce_async with a full queue", "await handles of before, then send more")
-                now = time.monotonic()
-                until = until or now + MAX_WAIT_ON_FULL
-                if now >= until:
-                    raise QueueFullError(
-                        f"the message to {topic!r} was not accepted: the queue stayed full for {MAX_WAIT_ON_FULL:g} s, "
-                        f"{sender.waiting()} messages wait; is the broker there? queue.buffering.max.messages bounds it"
-                    ) from None
-                time.sleep(0.005)
-            else:
-                return
 
     def produce_sync(
         self,
         topic: str,
         payload: Any,
         *,
-        key: str | bytes | None = None,
-        headers: Headers = (),
+        key: Key = None,
+        headers: Headers | None = None,
         partition: int | None = None,
-        timestamp: float | None = None,
+        timestamp: Moment = None,
+        label: Any = None,
         timeout: float | None = None,
     ) -> Delivery:
         """Send a message and wait until the broker has confirmed it. Raises as `produce_async` and `Handle.wait` do."""
         refuse_in_loop("produce_sync", "await producer.produce_async(…)")
-        handle = self.produce_async(topic, payload, key=key, headers=headers, partition=partition, timestamp=timestamp)
+        if self.transactions is not None:
+            with self.transaction() as transaction:
+                handle = transaction.produce_async(
+                    topic, payload, key=key, headers=headers, partition=partition, timestamp=timestamp, label=label
+                )
+            return handle.result()
+        handle = self.produce_async(
+            topic, payload, key=key, headers=headers, partition=partition, timestamp=timestamp, label=label
+        )
         return handle.wait(timeout)
 
-    def produce_many_sync(self, messages: Iterable[Mapping[str, Any]], timeout: float | None = None) -> list[Delivery]:
-        """Send messages, each the arguments of `produce_async`, and wait for all; deliveries in their order.
+    def produce_many_async(self, messages: Iterable[Row]) -> Handles:
+        """Put messages on their way, each the arguments of `produce_async` by name; `wait` for all, or `await` them.
 
-        Raises the first error met, after all have ended.
+        All are checked before the first is sent: raises `InvalidMessageError` with the number of the one that cannot
+        be. What is not accepted for want of room is among the handles, as failed.
         """
-        refuse_in_loop("produce_many_sync", "await each produce_async(…)")
-        handles = [self.produce_async(**message) for message in messages]
-        for handle in handles:
-            try:
-                handle.wait(timeout)
-            except DeliveryError:
+        letters: list[Letter] = []
+        try:
+            for row in messages:
+                letters.append(self.letter(**row))  # noqa: PERF401 - how far it came is told
+        except InvalidMessageError as error:
+            error.add_note(f"it is number {len(letters)}, from 0, of those that were to be sent; none of them was")
+            raise
+        return Handles(self.post_many(letters))
+
+    def post_many(self, letters: Sequence[Letter]) -> list[Handle]:
+        """Send what `letter` made: a handle for each, failed where it was not accepted. The package's own."""
+        if self._listened != self.events.count:
+            self._listen()
+        handles = []
+        for letter in letters:
+            if self._told or self._line is None:
+                handles.append(self._accepted(letter))
                 continue
-        return [handle.result() for handle in handles]
+            poller, quick = self._line
+            kind = Handle if letter.label is None else Labelled
+            handle = kind(letter.topic, letter.key, letter.label, poller)
+            try:
+                quick(
+                    *(letter.topic, letter.value, letter.key, letter.partition),
+                    *(handle, None, letter.timestamp, letter.headers),
+                )
+            except Exception:  # noqa: BLE001 - it was not accepted: `_post` does it again, and says why
+                handle = self._accepted(letter)
+            if poller.over:
+                poller.see_through(handle)
+            handles.append(handle)
+        return handles
+
+    def produce_many_sync(self, messages: Iterable[Row], timeout: float | None = None) -> list[Delivery]:
+        """`produce_many_async`, and wait for all: deliveries in their order.
+
+        Raises `PartlyDeliveredError`, which tells of each message, once all have ended.
+        """
+        refuse_in_loop("produce_many_sync", "await producer.produce_many_async(…)")
+        if self.transactions is not None:
+            with self.transaction() as transaction:
+                handles = transaction.produce_many_async(messages)
+                handles.wait(timeout)
+            return handles.wait()
+        return self.produce_many_async(messages).wait(timeout)
+
+    def tombstone(
+        self, topic: str, key: str | bytes, *, headers: Headers | None = None, partition: int | None = None
+    ) -> Handle:
+        """Say that `key` is deleted: a null payload, which compaction keeps instead of what was there."""
+        if not key:
+            raise InvalidMessageError(f"a tombstone for {topic!r} without a key deletes nothing", topic=topic)
+        return self.produce_async(topic, None, key=key, headers=headers, partition=partition)
+
+    def letter(
+        self,
+        topic: str,
+        payload: Any,
+        key: Key = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp: Moment = None,
+        label: Any = None,
+    ) -> Letter:
+        """A message through `before_send`, checked, as the client takes it. The package's own."""
+        return self._letter(topic, payload, key, headers, partition, timestamp, label)
+
+    def _letter(
+        self,
+        topic: str,
+        payload: Any,
+        key: Key,
+        headers: Headers | None,
+        partition: int | None,
+        timestamp: Moment,
+        label: Any,
+    ) -> Letter:
+        """The message, through `before_send`, checked, as the client takes it."""
+        for change in self._before_send:
+            given = Outgoing(topic, payload, key, headers, partition, timestamp, label)
+            changed: object = change(given)
+            if not isinstance(changed, Outgoing):
+                name = getattr(change, "__qualname__", repr(change))
+                raise ConfigError(
+                    f"before_send: {name} answered {changed!r} for a message to {topic!r}: it must return an Outgoing, "
+                    "the one it was given or another; to refuse a message, let it raise"
+                )
+            topic, payload, key, headers, partition, timestamp, label = changed.fields
+        value = written(self._writers.of(topic), topic, key, payload)
+        check_key(topic, key)
+        pairs = checked_headers(topic, key, headers) if headers else None
+        at = -1 if partition is None else checked_partition(topic, partition)
+        return Letter(topic, value, key, pairs, at, 0 if timestamp is None else milliseconds(topic, timestamp), label)
+
+    def _post(self, letter: Letter) -> Handle:
+        """Send it: waiting for room, with another client if this one is of no more use. Raises `DeliveryError`."""
+        until: float | None = None
+        tries = 0
+        while True:
+            poller, _ = self._open(letter.topic, letter.key)
+            handle = self._handle(letter, poller)
+            try:
+                poller.client.send(letter, handle)
+            except Refused as refused:
+                tries += 1
+                if refused.failure.fault is not Fault.CLIENT_FAILED or tries == CLIENTS:
+                    raise self._refusal(letter, refused.failure) from None
+                poller.end(refused.failure.text)
+            except BufferError:
+                waiting = poller.client.waiting()
+                if until is None:
+                    until = time.monotonic() + (0.0 if in_loop() else self._max_wait)
+                    self.events.tell(QueueFull(topic=letter.topic, waiting=waiting))
+                if time.monotonic() >= until:
+                    raise self._full(letter, waiting) from None
+                poller.make_room()
+            else:
+                if isinstance(handle, ToldHandle):
+                    handle.accepted()
+                if poller.over:
+                    poller.see_through(handle)
+                return handle
+
+    def _listen(self) -> None:
+        """On hot paths an event is only made when someone listens."""
+        self._listened = self.events.count
+        self._told = self.events.wants(Produced) or self.events.wants(Acknowledged)
+
+    def _handle(self, letter: Letter, poller: Poller) -> Handle:
+        events, topic, key = self.events, letter.topic, letter.key
+        if events.wants(Produced) or events.wants(Acknowledged):
+            return ToldHandle(topic, key, letter.label, poller, _events=events, _size=letter.size)
+        return (Handle if letter.label is None else Labelled)(topic, key, letter.label, poller)
+
+    def _accepted(self, letter: Letter) -> Handle:
+        """Its handle; one that has failed where it was not accepted."""
+        try:
+            return self._post(letter)
+        except DeliveryError as error:
+            return refused_handle(letter.topic, letter.key, letter.label, error)
+
+    def _refusal(self, letter: Letter, failure: Failure) -> DeliveryError:
+        if failure.fault is Fault.TOO_LARGE:
+            most = self._kafka.get("message.max.bytes", 1_000_000)
+            said = f"{letter.size} bytes with key and headers, and the client takes {most}: message.max.bytes"
+            failure = replace(failure, text=f"{said} ({failure.code})")
+        return error_of(failure, letter.topic, letter.key)
+
+    def _full(self, letter: Letter, waiting: int) -> QueueFullError:
+        if in_loop():
+            said = f"the queue is full, {waiting} messages wait: await handles of before, then send more"
+        else:
+            said = (
+                f"the queue stayed full for {self._max_wait:g} s, {waiting} messages wait; is the broker there? "
+                "queue.buffering.max.messages bounds it"
+            )
+        return QueueFullError(f"{described(letter)} was not accepted: {said}", topic=letter.topic, key=letter.key)
+
+    # ── buffering ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def buffer(
+        self,
+        topic: str,
+        payload: Any,
+        *,
+        key: Key = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp: Moment = None,
+        label: Any = None,
+    ) -> None:
+        """Keep a message here until `flush_sync` or `flush_async`; checked now, as by `produce_async`.
+
+        It is in this process's memory alone until then. Raises as `produce_async` does.
+        """
+        if self._closed:
+            raise ProducerClosedError(self._closed, topic=topic, key=key)
+        self._buffer.append(self._letter(topic, payload, key, headers, partition, timestamp, label))
+
+    @property
+    def buffered(self) -> int:
+        """How many messages wait for a flush."""
+        return len(self._buffer)
+
+    def flush_async(self) -> Handles:
+        """Send what is buffered, in order. Raises `QueueFullError`: what was not accepted stays buffered."""
+        sent, error = self._send_buffered()
+        if error is not None:
+            raise error
+        return Handles([handle for _, handle in sent])
+
+    def flush_sync(self, timeout: float | None = None) -> list[Delivery]:
+        """Send what is buffered, in order, and wait until the broker has confirmed it: deliveries in their order.
+
+        What failed and may succeed later is buffered again, in front. Raises `QueueFullError`, `PartlyDeliveredError`.
+        """
+        refuse_in_loop("flush_sync", "await producer.flush_async()")
+        sent, error = self._send_buffered()
+        try:
+            deliveries = Handles([handle for _, handle in sent]).wait(timeout)
+        finally:
+            again = [letter for letter, handle in sent if handle.error is not None and handle.error.retriable]
+            self._buffer.extendleft(reversed(again))
+        if error is not None:
+            raise error
+        return deliveries
+
+    def _send_buffered(self) -> tuple[list[tuple[Letter, Handle]], DeliveryError | None]:
+        """What was accepted, in order, and why no more was."""
+        sent: list[tuple[Letter, Handle]] = []
+        error: DeliveryError | None = None
+        with self._flushing:
+            while self._buffer:
+                letter = self._buffer[0]
+                try:
+                    sent.append((letter, self._post(letter)))
+                except DeliveryError as refused:
+                    if refused.retriable:
+                        error = refused
+                        break
+                    sent.append((letter, refused_handle(letter.topic, letter.key, letter.label, refused)))
+                self._buffer.popleft()
+            left = len(self._buffer)
+        if sent or error is not None:
+            sizes = [letter.size for letter, handle in sent if not isinstance(handle.error, DeliveryError)]
+            self.events.tell(BufferFlushed(count=len(sizes), size=sum(sizes), left=left))
+        return sent, error
+
+    # ── transactions ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def transaction(self, timeout: float = TIMEOUT) -> Opening:
+        """`with producer.transaction() as transaction`, or `async with`: what is sent by it is seen by readers of
+        committed messages all together, or never.
+
+        Committed at the end of the block, aborted when that raises. One at a time: others wait. `timeout`: seconds that
+        beginning and committing may take each. Raises `TransactionError`, whose `retriable` says whether the same block
+        in a new transaction may succeed; `FencedError` when another producer has taken over the `transactional.id`.
+        """
+        if self._forked:
+            raise ConfigError(
+                f"this producer was made before the fork: its transactional.id {self._kafka['transactional.id']!r} "
+                "belongs to one process; make a producer in the child, with an id of its own"
+            )
+        if self.transactions is None:
+            raise ConfigError(
+                "this producer has no transactions: give it a name that no other live producer has, such as "
+                'Producer({…, "transactional.id": "videos-1"})'
+            )
+        if self._closed:
+            raise ProducerClosedError(self._closed)
+        return Opening(self.transactions, timeout)
+
+    def _made_transactional(self, named: str) -> Transactions:
+        """The producer by which transactions send has the client; this one refuses what is sent outside of them."""
+        self.pipe = Producer(
+            {name: value for name, value in self._kafka.items() if name != "transactional.id"},
+            parser=self._parser,
+            parsers=self._parsers,
+            before_send=self._before_send,
+            max_wait_on_full=self._max_wait,
+            events=self.events,
+            sender=partial(_taken_over, self._make, named),
+        )
+        return Transactions(named, self.pipe, self.events)
+
+    def line(self) -> Poller:
+        """The client that takes messages now. The package's own. Raises `TransactionError`, `ProducerClosedError`."""
+        return (self._line or self._open())[0]
+
+    # ── others like it ───────────────────────────────────────────────────────────────────────────────────────
+
+    def variant(self, kafka: Mapping[str, Setting] | None = None, /, **settings: Setting) -> Producer:
+        """A producer with other settings, such as `variant(acks=0, linger_ms=5)` or `variant({"linger.ms": 5})`.
+
+        It has this one's parsers, `before_send` and events, a client of its own from its first send on, and is closed
+        with this one. Asked for again it is the same. It is not transactional.
+        """
+        named = {name if name in UNDERSCORED else name.replace("_", "."): value for name, value in settings.items()}
+        changed = {**(kafka or {}), **named}
+        mark = tuple(sorted((name, str(value)) for name, value in changed.items()))
+        with self._lock:
+            if self._closed:
+                raise ProducerClosedError(self._closed)
+            if mark not in self._variants:
+                inherited = {name: value for name, value in self._kafka.items() if name != "transactional.id"}
+                if "acks" in changed and "enable.idempotence" not in changed:
+                    inherited.pop("enable.idempotence", None)  # which takes all
+                self._variants[mark] = Producer(
+                    {**inherited, **changed},
+                    parser=self._parser,
+                    parsers=self._parsers,
+                    before_send=self._before_send,
+                    max_wait_on_full=self._max_wait,
+                    events=self.events,
+                    deliver=self._recorder is None,
+                )
+                if self._recorder is not None:
+                    # What is recorded is in one place, however it was sent.
+                    self._variants[mark]._record_to(self._recorder)  # noqa: SLF001 - of this class
+            return self._variants[mark]
+
+    def _record_to(self, recorder: Recorder) -> None:
+        self._recorder, self._make = recorder, partial(_same, recorder)
+
+    # ── waiting, and its end ─────────────────────────────────────────────────────────────────────────────────
 
     def flush(self, timeout: float = 60.0) -> int:
-        """Wait until all that was accepted has ended; how many messages have not after `timeout` seconds."""
+        """Wait until all that was accepted has ended; how many messages have not after `timeout` seconds.
+
+        What is buffered stays so: see `flush_sync`.
+        """
         refuse_in_loop("flush", "await the handles")
-        sender, until = self._sender, time.monotonic() + timeout
-        if sender is None:
-            return 0
-        while (left := sender.waiting()) and time.monotonic() < until:
-            sender.flush(min(POLL, max(0.0, until - time.monotonic())))
-        return left
+        line = self._line
+        return line[0].flush(timeout) if line is not None else 0
 
     def close(self, timeout: float = 60.0) -> int:
-        """Refuse new messages, flush, and end; how many messages could not be sent within `timeout` seconds."""
+        """Refuse new messages, send what is buffered, flush, and end: how many messages were not delivered.
+
+        Those have failed when this returns. Any number of times. In `async def`: `await producer.aclose()`.
+        """
+        refuse_in_loop("close", "await producer.aclose()")
+        return self._close(time.monotonic() + timeout, "the producer was closed")
+
+    async def aclose(self, timeout: float = 60.0) -> int:
+        """`close` for `async def`."""
+        return await asyncio.to_thread(self.close, timeout)
+
+    def _close(self, by: float, reason: str) -> int:
+        if self.transactions is not None:
+            self.transactions.close(max(0.0, by - time.monotonic()))
+            self.pipe._close(by, reason)  # noqa: SLF001 - of this class
+        variants = list(self._variants.values())
+        left = sum(one._close(by, reason) for one in variants)  # noqa: SLF001 - they are of this class
+        if not self._closed:
+            # What waits for room then waits no longer than the rest.
+            self._max_wait = min(self._max_wait, max(0.0, by - time.monotonic()))
+            with suppress(Error):
+                self._send_buffered()
         with self._lock:
-            self._closed = True
-        left = self.flush(timeout)
-        self._ended.set()
-        # Nobody reads reports any more: whoever waits for one must not wait for ever.
-        for handle in list(self._open_handles):
-            handle.report("the producer was closed before the broker confirmed it", -1, -1)
-        if self._thread.is_alive():
-            self._thread.join(5.0)
-        with self._lock:
-            self._sender = None  # the client's threads end with it, before the interpreter does
+            self._closed = self._closed or f"{reason}: make a new one"
+            line, self._line = self._line, None
+        left += self._estate.take(reason)
+        if line is None:
+            return left
+        poller = line[0]
+        poller.flush(max(0.0, by - time.monotonic()))
+        left += poller.give_up(f"{reason} before the broker confirmed it")
+        poller.join(CLOSE_TIMEOUT)
         return left
 
+    def hand_over(self) -> None:
+        """What is buffered goes on its way, as far as there is room. The package's own."""
+        self._max_wait = 0.0
+        if self.buffered:
+            self._send_buffered()
+
+    def end_with_process(self) -> None:
+        """Close, without waiting. The package's own."""
+        self._close(time.monotonic(), "the process ended")
+
+    def statistics(self) -> Statistics:
+        """What its client did so far."""
+        line = self._line
+        if line is None:
+            return Statistics(buffered=self.buffered)
+        client = line[0].client
+        return Statistics(
+            failed=line[0].failures, waiting=client.waiting(), buffered=self.buffered, client=client.statistics()
+        )
+
     def bury(self, topic: str, record: Record, headers: Iterable[Header], done: Callable[[str | None], None]) -> None:
-        """Send `record` on to `topic` with its key and payload as they came; `done(error)` when it has ended."""
-        handle = Handle(topic)
+        """Send `record` on to `topic` with its key and payload as they came; `done(error)` when it has ended. Does not
+        wait.
+        """
         try:
-            self._open().send(topic, record.value(), record.key(), headers, None, None, self._reporting(handle))
+            poller, _ = self._line or self._open()
+            handle = Handle(topic, record.key(), None, poller)
+            poller.client.send(Letter(topic, record.value(), record.key(), list(headers)), handle)
+        except Refused as refused:
+            done(refused.failure.text)
+            return
         except (Error, BufferError) as error:
-            self._open_handles.discard(handle)
             done(str(error) or "the client's queue is full")
             return
-        handle.add_done_callback(lambda ended: done(None if ended.error is None else str(ended.error)))
+        if poller.over:
+            poller.see_through(handle)
+        handle.watch(lambda: done(None if handle.error is None else str(handle.error)))
+        poller.prompt(handle)
 
     def __enter__(self) -> Self:
         return self
@@ -176,73 +658,155 @@ class Producer:
     ) -> None:
         self.close()
 
-    def _open(self) -> Sender:
-        if self._closed:
-            raise ConfigError("the producer is closed: make a new one")
-        if self._sender is not None:
-            return self._sender
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # ── its client ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _open(self, topic: str = "", key: Key = None) -> tuple[Poller, Quick]:
+        """The client that takes messages now, made if there is none. Raises `ProducerClosedError`, `ConfigError`."""
         with self._lock:
-            if self._sender is None:
-                self._sender = self._make()
-                if not self._thread.is_alive():
-                    self._thread.start()
-            return self._sender
+            if self._closed:
+                raise ProducerClosedError(self._closed, topic=topic, key=key)
+            if self.transactions is not None:
+                raise ConfigError(
+                    f"this producer has the transactional.id {self._kafka['transactional.id']!r}: send by a "
+                    "transaction, with producer.transaction() as t: t.produce_async(…)"
+                )
+            if self._line is not None:
+                return self._line
+            client = self._make()
+            poller = Poller(client, self.events, partial(_lost, weakref.ref(self)))
+            poller.start()
+            self._line = poller, client.quick
+            self._estate.poller = poller
+            return self._line
 
-    def _serve(self) -> None:
-        """The polling thread: reports are run here."""
-        while not self._ended.is_set():
-            sender = self._sender
-            if sender is None:
-                self._ended.wait(POLL)
-                continue
-            try:
-                sender.serve(POLL)
-            except BrokerError as error:
-                self._give_up(error)
-
-    def _give_up(self, error: BrokerError) -> None:
-        """The client is of no more use: what it has not reported has failed; the next send makes a new one."""
+    def lose(self, poller: Poller) -> None:
+        """Its client is of no more use: the next message gets another one. The package's own; any thread."""
         with self._lock:
-            self._sender = None
-        for handle in list(self._open_handles):
-            self._open_handles.discard(handle)
-            handle.report(f"the client is of no more use: {error}", -1, -1)
+            if self._line is not None and self._line[0] is poller:
+                self._line = None
 
-    def _reporting(self, handle: Handle) -> Report:
-        """What the client calls for `handle`; until then it is known here, so that `close` can end it."""
-        self._open_handles.add(handle)
+    def after_fork(self) -> None:
+        """This is a child: what is under way and what is buffered is the parent's; the next send makes a client."""
+        self._lock, self._flushing = Lock(), Lock()
+        self._line = self._estate.poller = None
+        self._buffer.clear()
+        self._forked = self.transactions is not None
 
-        def report(error: str | None, partition: int, offset: int) -> None:
-            self._open_handles.discard(handle)
-            handle.report(error, partition, offset)
 
-        return report
+class Estate:
+    """What a producer leaves that nobody closed: seen to when it is gone."""
 
-    def _value(self, topic: str, payload: Any) -> bytes | None:
-        if payload is None or isinstance(payload, bytes):
-            return payload
-        if isinstance(payload, str):
-            return payload.encode()
+    def __init__(self, buffer: deque[Letter]) -> None:
+        self.poller: Poller | None = None
+        self._buffer = buffer
+
+    def settle(self) -> None:
+        if self.poller is not None:
+            self.poller.retire()
+        self.take("the producer is gone, and was not closed")
+
+    def take(self, reason: str) -> int:
+        """What is still buffered is lost: how many messages, told to the log."""
+        left = len(self._buffer)
+        if left:
+            topics = ", ".join(sorted({repr(one.topic) for one in self._buffer}))
+            _log.error("%d buffered messages to %s were not sent: %s", left, topics, reason)
+            self._buffer.clear()
+        return left
+
+
+def _chain(before_send: object) -> tuple[BeforeSend, ...]:
+    """Raises `ConfigError` for what is no sequence of functions."""
+    if not isinstance(before_send, Sequence) or not all(map(callable, before_send)):
+        raise ConfigError(
+            f"Producer(before_send={before_send!r}): a list of functions is expected, each of which is given the "
+            "Outgoing message and returns it, or another one"
+        )
+    return tuple(before_send)
+
+
+def _check(kafka: Mapping[str, Any]) -> None:
+    """Raises `ConfigError`."""
+    if not kafka.get("bootstrap.servers"):
+        raise ConfigError("Producer(…) has no 'bootstrap.servers': name at least one broker, such as localhost:9092")
+    for name in kafka:
+        if name in OWNED:
+            raise ConfigError(f"Producer(…) sets {name!r}, which belongs to the framework: {OWNED[name]}")
+    from karafka.sender import check_producer  # noqa: PLC0415 - as below
+
+    check_producer(kafka, "Producer(…)")
+
+
+def _connected(kafka: Mapping[str, Any]) -> Sender:
+    # Imported when a producer is made: a recorder does without the client.
+    from karafka.sender import ConfluentSender, ConfluentTransactor  # noqa: PLC0415
+
+    return ConfluentTransactor(kafka) if "transactional.id" in kafka else ConfluentSender(kafka)
+
+
+def _taken_over(connected: Callable[[], Sender], name: str) -> Sender:
+    """A client that has taken over the `transactional.id`. Raises `TransactionError`."""
+    made: Any = connected()
+    transactor: Transactor = made
+    try:
+        take(transactor.ready, time.monotonic() + TIMEOUT)
+    except Unsettled as unsettled:
+        transactor.close()
+        said = f"the transactional.id {name!r} could not be taken over: {unsettled} ({unsettled.code})"
+        raise TransactionError(said, retriable=unsettled.remedy is Remedy.AGAIN) from unsettled
+    return transactor
+
+
+def _lost(producer: weakref.ref[Producer], poller: Poller) -> None:
+    """The client that took its messages is of no more use."""
+    if (there := producer()) is not None:
+        there.lose(poller)
+
+
+def _same(recorder: Recorder) -> Sender:
+    return recorder
+
+
+def _at_exit() -> None:
+    """The interpreter ends: what is on its way is waited for, not for ever, and what could not be sent is told.
+
+    All together: one whose brokers are away takes no time from the others.
+    """
+    by = time.monotonic() + AT_EXIT
+    producers = list(ALIVE)
+    _each(producers, Producer.hand_over)
+    while (waiting := [one for one in RUNNING if one.client.waiting()]) and time.monotonic() < by:
+        for poller in waiting:
+            poller.flush(min(POLL, by - time.monotonic()))
+    _each(producers, Producer.end_with_process)
+    for poller in list(RUNNING):  # of producers that are gone, and were not closed
+        poller.give_up("the process ended before the broker confirmed it")
+
+
+def _each(producers: Iterable[Producer], step: Callable[[Producer], None]) -> None:
+    for producer in producers:
         try:
-            return self._generate(payload)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"a payload for {topic!r} cannot be written: {type(error).__name__}: {error}") from error
+            step(producer)
+        except Exception:  # noqa: BLE001 - the others are to end too
+            _log.exception("a producer could not be closed as the process ended")
 
 
-def _headers(headers: Headers) -> list[Header]:
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    return [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs]
+def _after_fork() -> None:
+    after_fork()
+    for poller in list(RUNNING):
+        poller.leave_behind()
+    RUNNING.clear()
+    for producer in list(ALIVE):
+        producer.after_fork()
 
 
-def _confluent(kafka: Mapping[str, Any]) -> Sender:
-    # Imported at the first send: a web process that never sends does not pay for the client.
-    from karafka.confluent import ConfluentSender  # noqa: PLC0415
-
-    defaults: dict[str, Any] = {
-        "acks": "all",
-        "enable.idempotence": True,
-        "partitioner": "murmur2_random",
-        "compression.type": "lz4",
-        "linger.ms": 0,
-    }
-    return ConfluentSender({**defaults, **kafka})
+atexit.register(_at_exit)
+os.register_at_fork(after_in_child=_after_fork)

@@ -52,6 +52,7 @@ class Options:
     marking: Marking = "auto"
     max_messages: int | None = None
     max_wait: float | None = None
+    exactly_once: bool = False
 
     def check(self, where: str) -> None:
         if self.group is not None:
@@ -78,6 +79,21 @@ class Options:
         if self.parser is not None:
             check_parser(where, self.parser)
 
+    def check_exactly_once(self, where: str) -> None:
+        if not self.exactly_once:
+            return
+        refused = {
+            'order other than "partition"': self.order != "partition",
+            'marking="manual"': self.marking == "manual",
+            "DeadLetter(crashes=True)": self.dead_letter is not None and self.dead_letter.crashes,
+        }
+        for option, there in refused.items():
+            if there:
+                raise ConfigError(
+                    f"{where}: exactly_once=True commits the finished messages of a partition in order, by itself: "
+                    f"it does not go with {option}"
+                )
+
 
 @dataclass(frozen=True, slots=True)
 class Topic:
@@ -98,6 +114,7 @@ class Topic:
             check_topic(self.name, "topic(…)")
         check_controller(self.controller)
         self.options.check(where)
+        self.options.check_exactly_once(where)
         parser, perform = self.options.parser, self.controller.perform
         if parser is not None and iscoroutinefunction(parser.parse) and not iscoroutinefunction(perform):
             raise ConfigError(
@@ -147,7 +164,8 @@ class TopicOptions(TypedDict, total=False):
     `start`: where a group begins that has never read the topic. `on_gap`: where it goes on when messages were deleted
     before it read them: "earliest" (the first that is kept), "latest" (the end), or "stop" (nowhere, until a person
     decides). `marking`: "manual" where nothing but `self.mark` finishes a message. `max_messages`, `max_wait`
-    (seconds): bounds of a batch.
+    (seconds): bounds of a batch. `exactly_once`: what `perform` sends by `self.produce` and the offset of its message
+    are committed together, or not at all.
     """
 
     group: str
@@ -161,6 +179,7 @@ class TopicOptions(TypedDict, total=False):
     marking: Marking
     max_messages: int
     max_wait: float
+    exactly_once: bool
 
 
 def topic(name: Name, controller: type[AnyController], **options: Unpack[TopicOptions]) -> Topic:
@@ -303,6 +322,11 @@ class Routes:
         batch = issubclass(controller, BatchController)
         reading = payloads(options.parser, payload_type(controller))
         context = Context(group, reading.parse, reading.decode, events, app)
+        if options.exactly_once and config.kafka.get("isolation.level") == "read_uncommitted":
+            raise ConfigError(
+                f"topic({line.shown!r}): exactly_once=True needs isolation.level=read_committed, the default: else a "
+                "partition could begin before the transaction of its former owner has ended"
+            )
         handler = handler_for(controller, context)
         policy = Policy(
             retry=config.retry if isinstance(options.retry, Unsaid) else options.retry,
@@ -310,6 +334,7 @@ class Routes:
             start=options.start or config.start,
             on_gap=options.on_gap,
             manual=options.marking == "manual",
+            exactly_once=options.exactly_once,
             batch=batch,
         )
         policy = replace(

@@ -51,6 +51,9 @@ P = TypeVar("P", ThreadPool, LoopPool)
 CLIENT_SHARE = 4
 # Past the time-out: how long what was produced may still take to leave.
 LAST_FLUSH = 5.0
+# How long a transaction may be open, in milliseconds: it is for as long as its results take to be confirmed. Nobody who
+# reads what is committed sees past one whose process died, until another takes over its partition, or for so long.
+OPEN_TRANSACTION = 15_000
 
 # Objects made before the collector looks: measured at +10 % of throughput against Python's 700.
 GC_THRESHOLD = 20_000
@@ -502,7 +505,14 @@ class Server:
             hooks = PartitionHooks(
                 *(one and within(self._context, one) for one in (hooks.assigned, hooks.revoked, hooks.shutdown))
             )
-        return Work(handler, route.policy, self._pool(route), burier, route.controller.__qualname__, hooks)
+        transacting = partial(self._transacting, subscription) if route.policy.exactly_once else None
+        return Work(handler, route.policy, self._pool(route), burier, route.controller.__qualname__, hooks, transacting)
+
+    def _transacting(self, subscription: Subscription, transactional_id: str) -> Producer:
+        """A producer for the transactions of one partition; its listener closes it."""
+        return self.app.producer_for(
+            {"transaction.timeout.ms": OPEN_TRANSACTION, **subscription.kafka, "transactional.id": transactional_id}
+        )
 
     def _pool(self, route: Route) -> Pool:
         """Workers of the route's own where it asks for them; else those that all share."""

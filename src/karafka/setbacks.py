@@ -33,6 +33,7 @@ from karafka.policy import (
     grave_headers,
     judge,
 )
+from karafka.producer import Producer
 from karafka.stacks import traceback_of
 
 
@@ -54,6 +55,8 @@ class Work:
     burier: Burier
     controller: str
     hooks: PartitionHooks = NO_HOOKS
+    #: Where the route is exactly-once: a producer with that `transactional.id`.
+    transacting: Callable[[str], Producer] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,22 @@ SAYINGS: Mapping[type[Event], tuple[int, str]] = {
     told.ClientReplaced: (logging.ERROR, "{group}: {error}"),
     told.ClusterRefused: (logging.CRITICAL, "{error} ({code})"),
     told.ClientRecovered: (logging.INFO, "the cluster answers again after {waited:.1f} s"),
+    told.Produced: (logging.DEBUG, "{topic}: a message with key {key} of {size} bytes is on its way"),
+    told.Acknowledged: (logging.DEBUG, "{topic}/{partition}/{offset} confirmed after {latency:.3f} s"),
+    told.DeliveryFailed: (logging.ERROR, "{error}"),
+    told.QueueFull: (logging.WARNING, "{topic}: the producer's queue is full, {waiting} messages wait"),
+    told.BufferFlushed: (logging.DEBUG, "{count} buffered messages of {size} bytes are on their way, {left} are left"),
+    told.TransactionBegun: (logging.DEBUG, "{transactional_id}: a transaction has begun"),
+    told.TransactionCommitted: (
+        logging.DEBUG,
+        "{transactional_id}: a transaction of {count} messages committed after {elapsed:.3f} s",
+    ),
+    told.TransactionAborted: (
+        logging.WARNING,
+        "{transactional_id}: a transaction of {count} messages aborted after {elapsed:.3f} s: {error}",
+    ),
+    told.ProducerTroubled: (logging.WARNING, "producer: {error} ({code})"),
+    told.ProducerReplaced: (logging.ERROR, "producer: {error}: another takes its place"),
 }
 # Whose reason stands in the midst of a line.
 REASONED = (

@@ -1,0 +1,327 @@
+"""One client's delivery reports: whose turn it is to serve them.
+
+The client tells of the end of a message only to a thread that asks, and one does at a time, the holder of the turn. A
+sender that waits for its message asks itself, so that no other thread need wake. One that has sent many looks now and
+then, so that it need not share the interpreter with a thread that does. For all else there is the polling thread: it
+serves reports as they come while somebody waits for one (`prompt`), otherwise every `GLANCE` seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import weakref
+from _thread import allocate_lock
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Event, Lock, Thread, get_ident
+from typing import Any
+
+from karafka.client import Effect, Sender
+from karafka.clock import NEVER
+from karafka.delivery import Failure, Fault, Handle
+from karafka.errors import ConfigError, DeliveryError, DeliveryTimeoutError
+from karafka.events import DeliveryFailed, Events, ProducerReplaced, ProducerTroubled
+
+_log = logging.getLogger("karafka.producer")
+
+# How long one call that asks for reports may wait for one: how late a stop, or Ctrl-C, may be.
+POLL = 0.1
+# How often reports are served that nobody waits for.
+GLANCE = 0.02
+# How often an idle client is asked for news.
+IDLE = 1.0
+# A client that has not delivered in time is replaced once it is so old.
+OLD = 30.0
+# How long ending the client may take.
+CLOSE_TIMEOUT = 5.0
+
+
+# All that run, for forks.
+RUNNING: weakref.WeakSet[Poller] = weakref.WeakSet()
+
+
+class Poller:
+    """See the module. Any thread. What fails is told to `events`; where nobody listens, nor waits, to the log."""
+
+    def __init__(self, client: Sender, events: Events, lost: Callable[[Poller], object]) -> None:
+        """`lost(self)` is called when the client is of no more use: nobody is to send by it."""
+        self.client = client
+        #: How many messages were not delivered.
+        self.failures = 0
+        #: Why it takes nothing new; empty while it does.
+        self.over = ""
+        self._events = events
+        self._lost = lost
+        self._turn = Lock()
+        # Who serves right now.
+        self._server = 0
+        self._served_at = 0.0
+        self._wanted = Event()
+        self._calls: deque[Callable[[], object]] = deque()
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Wakes] = weakref.WeakKeyDictionary()
+        self._unheard: Counter[tuple[str, str]] = Counter()
+        # Whether a message was not confirmed in time: the client may have lost the cluster for good, without a word.
+        self._doubtful = False
+        self._born = time.monotonic()
+        self._failing = False
+        # How many messages were given up.
+        self._left = 0
+        self._ended = False
+        self._retired = False
+        self._gone = Event()
+        self._thread = Thread(target=self._run, name="karafka-producer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        RUNNING.add(self)
+
+    # ── for those who wait ───────────────────────────────────────────────────────────────────────────────────
+
+    def wait(self, handle: Handle, timeout: float | None) -> None:
+        """Return when `handle` has ended, or after `timeout` seconds."""
+        by = time.monotonic() + timeout if timeout is not None else NEVER
+        handle.attend()
+        if self._server == get_ident():
+            raise ConfigError(
+                "a listener to events, or an error_cb, waits for a message: it runs where reports are served, and "
+                "would wait for itself; let it send without waiting, or let a thread of its own wait"
+            )
+        if not self._ended and self._turn.acquire(blocking=False):
+            try:
+                while not handle.done and not self.over and (left := by - time.monotonic()) > 0:
+                    self._serve(min(POLL, left))
+            finally:
+                self._turn.release()
+        if handle.done:
+            return
+        ended = allocate_lock()
+        ended.acquire()
+        handle.watch(ended.release)
+        self.prompt(handle)
+        left = by - time.monotonic()
+        if left > 0:
+            ended.acquire(timeout=-1 if by == NEVER else left)
+
+    def watch(self, handle: Handle, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        """What ends when `handle` does. Called on the thread of `loop`."""
+        ended: asyncio.Future[None] = loop.create_future()
+        wakes = self._loops.get(loop)
+        if wakes is None:
+            wakes = self._loops[loop] = Wakes(loop)
+        handle.watch(lambda: wakes.end(ended))
+        self.prompt(handle)
+        return ended
+
+    def prompt(self, handle: Handle) -> None:
+        """Somebody waits for `handle`: reports are to be served as they come."""
+        if not self._fail_late(handle) and not self._wanted.is_set():
+            self._wanted.set()
+
+    def call(self, callback: Callable[[], object]) -> None:
+        """Have user code called on the polling thread, between its turns: who else serves may hold locks of its own."""
+        self._calls.append(callback)
+        self._wanted.set()
+        if self._ended and not self._thread.is_alive():
+            self._run_calls()  # nobody else does
+
+    def judge(self, error: Any) -> Failure | None:
+        """What the client's `error` means; None if the message was delivered, without an offset."""
+        return self.client.judge(error)
+
+    def failed(self, handle: Handle, error: DeliveryError, *, heard: bool) -> None:
+        """`handle` has failed; whether somebody waits for it."""
+        self.failures += 1
+        self._doubtful = self._doubtful or isinstance(error, DeliveryTimeoutError)
+        if self._events.wants(DeliveryFailed):
+            self._events.tell(
+                DeliveryFailed(
+                    topic=handle.topic,
+                    key=handle.key,
+                    label=handle.label,
+                    kind=type(error).__name__,
+                    code=error.code,
+                    retriable=error.retriable,
+                    error=str(error),
+                )
+            )
+        elif not heard:
+            self._unheard[handle.topic, str(error).partition(" was not delivered: ")[2]] += 1
+
+    def see_through(self, handle: Handle) -> None:
+        """It was accepted as the client was about to end: it has ended when this returns."""
+        self._gone.wait(2 * CLOSE_TIMEOUT)
+        self._fail_late(handle)
+
+    def _fail_late(self, handle: Handle) -> bool:
+        """Whether nobody serves any more: what has not ended never will."""
+        if self._ended:
+            handle.fail(Failure(Fault.PURGED, "", self.over, retriable=False))
+        return self._ended
+
+    # ── for those who send ───────────────────────────────────────────────────────────────────────────────────
+
+    def glance(self) -> None:
+        """Serve what is due, unless another does."""
+        if self._turn.acquire(blocking=False):
+            try:
+                self._served_at = time.monotonic()
+                self._serve(0.0)
+            finally:
+                self._turn.release()
+
+    def make_room(self) -> None:
+        """Wait a little for reports: they make room in the client's queue."""
+        if self._turn.acquire(blocking=False):
+            try:
+                self._serve(POLL)
+            finally:
+                self._turn.release()
+        else:
+            time.sleep(0.001)
+
+    # ── its end ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def flush(self, timeout: float) -> int:
+        """Wait until all that was accepted has ended; how many messages have not after `timeout` seconds."""
+        by = time.monotonic() + timeout
+        while (left := self.client.waiting()) and not self._ended and (now := time.monotonic()) < by:
+            if self._turn.acquire(timeout=min(POLL, by - now)):
+                try:
+                    self._serve(min(POLL, max(0.0, by - time.monotonic())), hasten=True)
+                finally:
+                    self._turn.release()
+        return left
+
+    def give_up(self, reason: str) -> int:
+        """All that is on its way fails now, because of `reason`, and nothing new is taken; how many that were."""
+        fault = Fault.CLIENT_FAILED if self._failing else Fault.PURGED
+        self.over = self.over or reason
+        with self._turn:
+            if not self._ended:
+                self._left = self.client.waiting()
+                given_up = Failure(fault, "", self.over, retriable=self._failing)
+                self.client.purge(given_up)
+                by = time.monotonic() + CLOSE_TIMEOUT
+                while self.client.waiting() and time.monotonic() < by:
+                    self._serve(GLANCE)
+                    self.client.purge(given_up)  # what a sender had in hand meanwhile
+                self._ended = True
+        self._gone.set()
+        self._wanted.set()
+        return self._left
+
+    def end(self, reason: str) -> None:
+        """The client is of no more use, as it said itself: what is on its way fails, soon."""
+        if not self.over:
+            self._failing = True
+            self.over = f"the client is of no more use: {reason}"
+            self._events.tell(ProducerReplaced(error=self.over))
+        self._lost(self)
+        self._wanted.set()
+
+    def retire(self) -> None:
+        """Nobody will send any more: end when all that was accepted has."""
+        # Nothing else: the collector may call this inside whatever this thread does.
+        self._retired = True
+
+    def join(self, timeout: float) -> None:
+        """Wait for the end of the polling thread, and with it of the client."""
+        if get_ident() != self._thread.ident and self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def leave_behind(self) -> None:
+        """This is another process than the one that made it (a fork): the client's threads are not here.
+
+        To let the client go would wait for them for ever.
+        """
+        self.client.leave_behind()
+        self.over = "the process was forked after it was accepted: the parent sends it"
+        self._ended = True
+        self._turn, self._gone, self._wanted = Lock(), Event(), Event()
+        self._gone.set()
+
+    # ── serving ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _run(self) -> None:
+        while not self._ended:
+            waiting = self.client.waiting()
+            if self._doubtful and not waiting and time.monotonic() - self._born > OLD:
+                self.end("it has not delivered in time")
+            if self.over or (self._retired and not waiting):
+                self.give_up("the producer is gone")
+                break
+            prompted = self._wanted.wait(GLANCE if waiting else IDLE)
+            self._wanted.clear()
+            self._run_calls()
+            if prompted:
+                self._serve_as_they_come()
+            elif time.monotonic() - self._served_at > GLANCE:
+                self.glance()
+        self._run_calls()
+        RUNNING.discard(self)
+        self.client.close()
+
+    def _serve_as_they_come(self) -> None:
+        while self.client.waiting() and not self.over:
+            if self._turn.acquire(timeout=POLL):
+                try:
+                    self._serve(POLL)
+                finally:
+                    self._turn.release()
+            self._run_calls()
+
+    def _serve(self, timeout: float, *, hasten: bool = False) -> None:
+        """With the turn: hear what there is."""
+        self._server = get_ident()
+        try:
+            (self.client.hasten if hasten else self.client.serve)(timeout)
+            self._hear()
+        finally:
+            self._server = 0
+
+    def _hear(self) -> None:
+        for trouble in self.client.news():
+            if trouble.effect is not Effect.END:
+                self._events.tell(ProducerTroubled(code=trouble.code, error=trouble.text))
+            elif not self.over:
+                self.end(f"{trouble.text} ({trouble.code})")
+        if self._unheard:
+            unheard, self._unheard = self._unheard, Counter()
+            for (topic, reason), count in unheard.items():
+                shown = "a message" if count == 1 else f"{count} messages"
+                _log.error("%s to %r not delivered, and nobody waits to hear of it: %s", shown, topic, reason)
+
+    def _run_calls(self) -> None:
+        while self._calls:
+            try:
+                self._calls.popleft()()
+            except BaseException:  # noqa: BLE001 - the user's: all other handles wait for this thread
+                _log.exception("a callback of a message raised")
+
+
+class Wakes:
+    """Wakes those who await on one event loop: once for all whose messages ended meanwhile."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        self._ended: deque[asyncio.Future[None]] = deque()
+        self._coming = False
+
+    def end(self, future: asyncio.Future[None]) -> None:
+        """Any thread."""
+        self._ended.append(future)
+        loop = self._loop()
+        if not self._coming and loop is not None:
+            self._coming = True
+            with suppress(RuntimeError):  # the loop has been closed: nobody awaits any more
+                loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        self._coming = False
+        while self._ended:
+            future = self._ended.popleft()
+            if not future.done():  # whoever awaited may have been cancelled
+                future.set_result(None)

@@ -1,0 +1,540 @@
+"""The polling thread, and who else serves: all that was accepted ends, whoever waits, whatever comes between."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from threading import Event, Thread, current_thread
+
+import pytest
+
+from karafka import poller
+from karafka.delivery import Delivery, Handle
+from karafka.errors import ClientFailedError, ConfigError, DeliveryError, ProducerClosedError, QueueFullError
+from karafka.events import Acknowledged
+from karafka.poller import Poller
+from karafka.producer import OFTEN, Producer
+from tests.brokers import until
+from tests.unit.post import Post, poller_of
+
+PATIENCE = 10.0
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is looked for now and then is looked for often, so that tests are done soon."""
+    monkeypatch.setattr(poller, "IDLE", 0.1)
+
+
+@pytest.fixture
+def post() -> Post:
+    return Post()
+
+
+@pytest.fixture
+def producer(post: Post) -> Iterator[Producer]:
+    made = Producer({}, sender=lambda: post)
+    yield made
+    made.close(0.0)
+
+
+@pytest.fixture
+def aside() -> Iterator[ThreadPoolExecutor]:
+    """Other threads."""
+    with ThreadPoolExecutor(16, "aside") as threads:
+        yield threads
+
+
+def ends(call: Callable[[], object], within: float = 5.0) -> bool:
+    """Whether `call` returns; on a thread that is left behind if it does not."""
+    thread = Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(within)
+    return not thread.is_alive()
+
+
+async def awaited(handle: Handle) -> Delivery:
+    return await handle
+
+
+class TestThread:
+    """It serves what nobody waits for, and calls what users gave it."""
+
+    def test_what_nobody_waits_for_ends_too(self, producer: Producer) -> None:
+        handle = producer.produce_async("orders", b"")
+        until(lambda: handle.done)
+
+        assert handle.result().offset == 0
+
+    def test_callbacks_run_on_it(self, producer: Producer, post: Post) -> None:
+        """Whoever serves: a thread that waits may hold locks of its own."""
+        post.open = False
+        on: list[str] = []
+        called = Event()
+
+        def callback(_handle: Handle) -> None:
+            on.append(current_thread().name)
+            called.set()
+
+        producer.produce_async("orders", b"").add_done_callback(callback)
+        post.answer()
+        producer.produce_sync("orders", b"")
+
+        assert called.wait(PATIENCE)
+        assert on == ["karafka-producer"]
+
+    def test_a_callback_may_send_and_wait(self, producer: Producer) -> None:
+        """Whoever reacts to a delivery by another message would otherwise wait for himself."""
+        deliveries: list[Delivery] = []
+        sent = Event()
+
+        def callback(_handle: Handle) -> None:
+            deliveries.append(producer.produce_sync("second", b"", timeout=PATIENCE))
+            deliveries.extend(producer.produce_many_sync([{"topic": "third", "payload": b""}], timeout=PATIENCE))
+            producer.flush(PATIENCE)
+            sent.set()
+
+        producer.produce_async("first", b"").add_done_callback(callback)
+
+        assert sent.wait(PATIENCE)
+        assert [one.topic for one in deliveries] == ["second", "third"]
+
+    def test_a_callback_may_close_the_producer(self, producer: Producer, post: Post) -> None:
+        """And the thread that it runs on with it."""
+        closed = Event()
+
+        def callback(_handle: Handle) -> None:
+            producer.close()
+            closed.set()
+
+        handle = producer.produce_async("orders", b"")
+        handle.add_done_callback(callback)
+
+        assert closed.wait(PATIENCE)
+        until(lambda: post.closed)
+
+    def test_a_listener_that_sends_and_waits_is_refused_or_served(self, producer: Producer, post: Post) -> None:
+        """It is told where reports are served: for ever, if it waited for the next report there."""
+        heard: list[object] = []
+
+        def listen(event: Acknowledged) -> None:
+            if event.topic == "first":
+                try:
+                    heard.append(producer.produce_sync("second", b""))
+                except ConfigError as error:
+                    heard.append(error)
+
+        producer.events.on(Acknowledged, listen)
+        handle = producer.produce_async("first", b"")
+        serving = poller_of(producer)
+
+        def serve() -> None:
+            with suppress(RuntimeError):  # of a turn that was taken away from it
+                serving.glance()
+
+        ended = ends(serve)
+        if not ended:
+            serving._turn.release()  # else nothing here would ever end
+        assert ended, "it waits for itself"
+        assert handle.done
+        assert len(heard) == 1
+
+    def test_an_idle_one_hardly_wakes(self, producer: Producer, post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A process may have many producers."""
+        producer.produce_sync("orders", b"")
+        turns: list[float] = []
+        monkeypatch.setattr(post, "serve", turns.append)
+        time.sleep(5 * poller.IDLE)  # in which nothing is to happen
+
+        assert len(turns) <= 6
+
+    def test_who_sends_much_looks_at_times_what_has_ended(self, post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+        """So that what ended is not kept, and no other thread need wake for it."""
+        monkeypatch.setattr(Poller, "start", lambda _poller: None)
+        producer = Producer({}, sender=lambda: post)
+        handles = [producer.produce_async("orders", b"") for _ in range(2 * OFTEN)]
+
+        assert all(handle.done for handle in handles)
+
+
+class TestWaiting:
+    """Who waits serves for all; the others are woken."""
+
+    def test_all_who_wait_at_once_get_their_own(self, producer: Producer, aside: ThreadPoolExecutor) -> None:
+        def send(_number: int) -> list[int]:
+            return [producer.produce_sync("orders", b"").offset for _ in range(200)]
+
+        offsets = [offset for some in aside.map(send, range(8)) for offset in some]
+
+        assert sorted(offsets) == list(range(1_600))
+
+    def test_one_whose_time_is_up_holds_up_nobody(
+        self, producer: Producer, post: Post, aside: ThreadPoolExecutor
+    ) -> None:
+        """Neither while it serves for the others, nor when it leaves."""
+        post.silent = {"silent"}
+
+        def impatient(_number: int) -> int:
+            found = 0
+            for _ in range(20):
+                with pytest.raises(TimeoutError, match="still on its way"):
+                    producer.produce_sync("silent", b"", timeout=0.005)
+                found += 1
+            return found
+
+        def send(_number: int) -> list[int]:
+            return [producer.produce_sync("orders", b"", timeout=PATIENCE).offset for _ in range(100)]
+
+        late = [aside.submit(impatient, number) for number in range(3)]
+        offsets = [offset for some in aside.map(send, range(8)) for offset in some]
+
+        assert sorted(offsets) == list(range(800))
+        assert [one.result(PATIENCE) for one in late] == [20, 20, 20]
+        post.answer("silent")
+        assert producer.flush(PATIENCE) == 0
+
+    def test_when_the_one_who_serves_is_done_another_takes_over(
+        self, producer: Producer, post: Post, aside: ThreadPoolExecutor
+    ) -> None:
+        """Those who wait longer are not left to themselves."""
+        topics = [str(number) for number in range(5)]
+        post.silent = set(topics)
+        waiting: dict[str, Future[Delivery]] = {}
+        for topic in topics:
+            waiting[topic] = aside.submit(producer.produce_sync, topic, b"")
+            post.until(lambda topic=topic: any(one.topic == topic for one in post.sent))  # type: ignore[misc]
+
+        for topic in topics:
+            post.answer(topic)
+            assert waiting[topic].result(PATIENCE).topic == topic
+
+    def test_several_wait_for_one(self, producer: Producer, post: Post, aside: ThreadPoolExecutor) -> None:
+        post.open = False
+        handle = producer.produce_async("orders", b"")
+        waiting = [aside.submit(handle.wait, PATIENCE) for _ in range(8)]
+        post.answer()
+
+        assert {one.result(PATIENCE).offset for one in waiting} == {0}
+
+    def test_room_is_waited_for_by_many(self, producer: Producer, post: Post, aside: ThreadPoolExecutor) -> None:
+        """A small queue and many senders: all arrives."""
+        post.room = 3
+
+        def send(_number: int) -> list[Handle]:
+            return [producer.produce_async("orders", b"") for _ in range(100)]
+
+        handles = [handle for some in aside.map(send, range(8)) for handle in some]
+
+        assert producer.flush(PATIENCE) == 0
+        assert sorted(handle.result().offset for handle in handles) == list(range(800))
+
+
+class TestLoops:
+    """Those who await are woken on their own loop, and leave nothing behind."""
+
+    def test_a_great_many_at_once_take_no_threads(self, producer: Producer) -> None:
+        """And each gets its own."""
+        before = threading.active_count()
+        most = 0
+
+        async def sending() -> list[Delivery]:
+            nonlocal most
+            sends = [asyncio.ensure_future(awaited(producer.produce_async("orders", b""))) for _ in range(10_000)]
+            most = threading.active_count()
+            return await asyncio.gather(*sends)
+
+        deliveries = asyncio.run(sending())
+
+        assert sorted(one.offset for one in deliveries) == list(range(10_000))
+        assert most <= before + 1
+
+    def test_several_loops_at_once(self, producer: Producer, aside: ThreadPoolExecutor) -> None:
+        async def sending() -> list[int]:
+            return [(await producer.produce_async("orders", b"")).offset for _ in range(100)]
+
+        found = aside.map(lambda _number: asyncio.run(sending()), range(4))
+
+        assert sorted(offset for some in found for offset in some) == list(range(400))
+
+    def test_who_gives_up_leaves_nothing_behind(self, producer: Producer, post: Post) -> None:
+        """The message is still on its way; its end wakes nobody."""
+        post.open = False
+        kept: list[weakref.ref[object]] = []
+
+        async def sending() -> Handle:
+            handle = producer.produce_async("orders", b"")
+            for _ in range(3):
+                task = asyncio.ensure_future(awaited(handle))
+                kept.append(weakref.ref(task))
+                await asyncio.sleep(0)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(awaited(handle), 0.001)
+            assert not handle.done
+            post.answer()
+            assert (await handle).offset == 0
+            return handle
+
+        handle = asyncio.run(sending())
+        gc.collect()
+
+        assert handle.result().offset == 0
+        assert [one() for one in kept] == [None, None, None]
+        assert not handle._watchers
+
+    def test_a_loop_that_is_closed_meanwhile_stops_nobody_else(self, producer: Producer, post: Post) -> None:
+        """Whoever awaited has gone: the report must still come to its end."""
+        post.open = False
+        handles: list[Handle] = []
+
+        async def impatient() -> None:
+            handles.extend(producer.produce_async("orders", b"") for _ in range(2))
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asyncio.gather(*map(awaited, handles)), 0.001)
+
+        for _ in range(3):
+            asyncio.run(impatient())
+        post.answer()
+
+        assert sorted(handle.wait(PATIENCE).offset for handle in handles) == list(range(6))
+        assert producer.produce_sync("orders", b"").offset == 6
+
+        async def later() -> Delivery:
+            return await producer.produce_async("orders", b"")
+
+        assert asyncio.run(later()).offset == 7
+
+    def test_a_full_queue_is_told_at_once(self, producer: Producer, post: Post) -> None:
+        """The loop has other things to do."""
+        post.room, post.open = 10, False
+        gaps: list[float] = []
+
+        async def sending() -> int:
+            refused = 0
+            for _ in range(200):
+                began = time.perf_counter()
+                try:
+                    producer.produce_async("orders", b"")
+                except QueueFullError:
+                    refused += 1
+                gaps.append(time.perf_counter() - began)
+                await asyncio.sleep(0)
+            post.answer()
+            return refused
+
+        assert asyncio.run(sending()) == 190
+        assert max(gaps) < 0.5
+        assert producer.flush(PATIENCE) == 0
+
+
+class TestDying:
+    """A client of no more use takes what is on its way with it; the next message has another client."""
+
+    @pytest.fixture
+    def posts(self) -> list[Post]:
+        return []
+
+    @pytest.fixture
+    def producer(self, posts: list[Post]) -> Iterator[Producer]:
+        def sender() -> Post:
+            posts.append(Post())
+            posts[-1].open = len(posts) > 1
+            return posts[-1]
+
+        made = Producer({}, sender=sender)
+        yield made
+        made.close(0.0)
+
+    @pytest.mark.parametrize("silently", [True, False], ids=["found by a message", "found by the client"])
+    def test_what_is_on_its_way_fails_and_the_next_goes_by_another(
+        self, producer: Producer, posts: list[Post], aside: ThreadPoolExecutor, *, silently: bool
+    ) -> None:
+        """Whoever waits, in whatever way, hears why; it may be sent again."""
+        handles = [producer.produce_async("orders", b"", key=str(number)) for number in range(4)]
+        failed: list[DeliveryError | None] = []
+        answers: list[str | None] = []
+        handles[0].add_done_callback(lambda handle: failed.append(handle.error))
+        waiting = aside.submit(handles[1].wait)
+        awaiting = aside.submit(asyncio.run, awaited(handles[2]))
+
+        posts[0].die(silently=silently)
+        again = producer.produce_async("orders", b"again")
+
+        for one in (waiting, awaiting):
+            with pytest.raises(ClientFailedError, match="of no more use: out of order") as found:
+                one.result(PATIENCE)
+            assert found.value.retriable
+        until(lambda: len(failed) == 1 and handles[3].done)
+        assert {type(handle.error) for handle in handles} == {ClientFailedError}
+        assert [handle.error.key for handle in handles if handle.error] == ["0", "1", "2", "3"]
+        assert answers == []
+        assert again.wait(PATIENCE).offset == 0
+        assert [one.value for one in posts[1].sent] == [b"again"]
+        until(lambda: posts[0].closed)
+
+    def test_it_is_found_out_while_nobody_sends(self, producer: Producer, posts: list[Post]) -> None:
+        """Within a second or so."""
+        producer.produce_async("orders", b"")
+        posts[0].die()
+        until(lambda: posts[0].closed, 5)
+
+        assert producer.produce_sync("orders", b"").offset == 0
+
+    def test_who_waited_for_room_there_goes_by_the_next(
+        self, producer: Producer, posts: list[Post], aside: ThreadPoolExecutor
+    ) -> None:
+        producer.produce_async("orders", b"1")
+        posts[0].room = 1
+        waiting = aside.submit(producer.produce_sync, "orders", b"2")
+        posts[0].die()
+
+        assert waiting.result(PATIENCE).offset == 0
+        assert [one.value for one in posts[1].sent] == [b"2"]
+
+
+class TestEnd:
+    """A producer that is closed, or gone: all that it accepted has ended, and its thread too."""
+
+    def test_a_closed_producer_lets_its_client_and_its_thread_go(self, producer: Producer, post: Post) -> None:
+        """They are to end before the interpreter does."""
+        producer.produce_sync("orders", b"")
+        thread = poller_of(producer)._thread
+        assert producer.close() == 0
+
+        assert not thread.is_alive()
+        assert post.closed
+
+    def test_callbacks_of_what_it_gives_up_are_called(self, producer: Producer, post: Post) -> None:
+        """By the time it is closed."""
+        post.open = False
+        failed: list[DeliveryError | None] = []
+        for _ in range(3):
+            producer.produce_async("orders", b"").add_done_callback(lambda handle: failed.append(handle.error))
+        assert producer.close(0.0) == 3
+
+        assert {type(one) for one in failed} == {ProducerClosedError}
+        assert len(failed) == 3
+
+    @pytest.mark.parametrize("_round", range(10))
+    def test_whoever_waits_for_what_it_gives_up_is_woken(
+        self, producer: Producer, post: Post, aside: ThreadPoolExecutor, _round: int
+    ) -> None:
+        """And all are counted, whichever thread gives them up."""
+        post.open = False
+        handles = [producer.produce_async("orders", b"") for _ in range(4)]
+        waiting = [aside.submit(handle.wait) for handle in handles[:2]]
+        waiting.append(aside.submit(asyncio.run, awaited(handles[2])))
+        assert producer.close(0.1) == 4
+
+        for one in waiting:
+            with pytest.raises(ProducerClosedError):
+                one.result(PATIENCE)
+        with pytest.raises(ProducerClosedError):
+            handles[3].wait(0)
+
+    def test_one_that_comes_too_late_hears_so(self, producer: Producer, post: Post) -> None:
+        """However it waits: nobody serves any more."""
+        producer.produce_sync("orders", b"")
+        serving = poller_of(producer)
+        producer.close()
+        called: list[Handle] = []
+
+        one, two, three = (Handle("orders", None, None, serving) for _ in range(3))
+        with pytest.raises(ProducerClosedError):
+            one.wait(PATIENCE)
+        with pytest.raises(ProducerClosedError):
+            asyncio.run(asyncio.wait_for(awaited(two), PATIENCE))
+        three.add_done_callback(called.append)
+        until(lambda: called == [three], 5)
+        assert isinstance(three.error, ProducerClosedError)
+
+    def test_a_producer_that_is_gone_still_delivers(self, post: Post) -> None:
+        """What it accepted; then its thread ends, and its client is let go."""
+        post.open = False
+        producer = Producer({}, sender=lambda: post)
+        handles = [producer.produce_async("orders", b"") for _ in range(3)]
+        thread = poller_of(producer)._thread
+        gone = weakref.ref(producer)
+        del producer
+        gc.collect()
+        assert gone() is None
+        post.answer()
+
+        assert [handle.wait(PATIENCE).offset for handle in handles] == [0, 1, 2]
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+        assert post.closed
+
+    def test_one_that_has_nothing_on_its_way_ends_too(self, post: Post) -> None:
+        producer = Producer({}, sender=lambda: post)
+        producer.produce_sync("orders", b"")
+        thread = poller_of(producer)._thread
+        del producer
+        gc.collect()
+
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+    def test_it_may_be_gone_at_any_moment(self, producer: Producer) -> None:
+        """The collector runs wherever it likes: also inside what the thread waits with, which then is locked."""
+        producer.produce_sync("orders", b"")
+        serving = poller_of(producer)
+
+        def collected() -> None:
+            with serving._wanted._cond:  # type: ignore[attr-defined]  # what `Event` itself holds while it waits and sets
+                serving.retire()
+
+        assert ends(collected)
+
+    @pytest.mark.parametrize("answers", [True, False])
+    def test_closing_while_others_send(self, aside: ThreadPoolExecutor, *, answers: bool) -> None:
+        """Again and again: each message that was accepted has ended, delivered or failed, once."""
+        for number in range(30):
+            post = Post()
+            post.open = answers
+            producer = Producer({}, sender=lambda post=post: post)  # type: ignore[misc]
+            called: list[Handle] = []
+            begun = [Event() for _ in range(4)]
+
+            def send(number: int, producer: Producer = producer, begun: list[Event] = begun) -> list[Handle]:
+                handles: list[Handle] = []
+                try:
+                    while True:
+                        handles.append(producer.produce_async("orders", b""))
+                        if len(handles) == 5 * number + 1:
+                            begun[number].set()
+                except ProducerClosedError:
+                    return handles
+
+            senders = [aside.submit(send, each) for each in range(4)]
+            assert begun[number % 4].wait(PATIENCE)
+            producer.close(PATIENCE if answers else 0.0)
+            handles = [handle for one in senders for handle in one.result(PATIENCE)]
+            for handle in handles:
+                handle.add_done_callback(called.append)
+
+            assert all(handle.done for handle in handles)
+            assert len(called) == len(handles)
+            delivered = [handle for handle in handles if handle.error is None]
+            failed = {type(handle.error) for handle in handles if handle.error is not None}
+            assert failed <= {ProducerClosedError}
+            assert len({handle.result().offset for handle in delivered}) == len(delivered)
+            assert not delivered or answers
+
+    def test_closing_from_several_threads_is_closing_once(
+        self, producer: Producer, post: Post, aside: ThreadPoolExecutor
+    ) -> None:
+        post.open = False
+        handles = [producer.produce_async("orders", b"") for _ in range(3)]
+        closing = [aside.submit(producer.close, 0.2) for _ in range(4)]
+
+        assert sorted(one.result(PATIENCE) for one in closing) == [0, 0, 0, 3]
+        assert {type(handle.error) for handle in handles} == {ProducerClosedError}
