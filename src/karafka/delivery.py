@@ -1,16 +1,19 @@
 """What becomes of a message that was sent: a `Handle` while it is on its way, a `Delivery` once it is confirmed."""
 
+# ruff: noqa: SLF001 - what several handles do at once they do to their own fields
+
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from threading import Lock
+from traceback import walk_tb
 from typing import Any, Protocol, overload
 
 import msgspec
@@ -66,6 +69,8 @@ KINDS: dict[Fault, type[DeliveryError]] = {
     Fault.ABORTED: DeliveryError,
     Fault.OTHER: DeliveryError,
 }
+# Of one that is waited for after others: a failure of it is heard.
+NOBODY_YET: tuple[()] = ()
 # Guards the making of a handle's list of watchers, which few have: one lock for all.
 _MAKING = Lock()
 
@@ -133,38 +138,26 @@ class Handle(msgspec.Struct, gc=False, eq=False):
     _offset: int | None = None
     _latency: float = 0.0
     _error: DeliveryError | None = None
-    _watchers: list[Callable[[], object]] | None = None
+    _watchers: list[Callable[[], object]] | tuple[()] | None = None
 
     def __repr__(self) -> str:
         where = "on its way" if not self.done else "failed" if self._error else f"at {self._partition}/{self._offset}"
         return f"<Handle of a message to {self.topic!r}, {where}>"
 
     def __call__(self, error: Any, receipt: Receipt) -> None:
-        """The client's word: the message has ended. Called by it inside `Sender.serve`."""
-        try:
-            if error is None and self._error is None and (offset := receipt.offset()) is not None:
-                self._partition, self._latency = receipt.partition() or 0, receipt.latency() or 0.0
-                self._offset = offset
-                if self._watchers is not None:
-                    self.tell()
-            else:
-                self._end(error, receipt)
-        except BaseException:
-            # Ctrl-C, on the main thread: it has ended all the same.
-            self._end(error, receipt)
-            raise
-
-    def _end(self, error: Any, receipt: Receipt) -> None:
-        """The rare ends, and the others once more."""
-        offset = receipt.offset() if error is None else None
-        failure = self._desk.judge(error) if offset is None and not self.done else None
-        if failure is not None:
-            self.fail(failure)
-            return
-        if not self.done:
+        """The client's word: the message has ended. Called by it inside `Sender.serve`; again if it was cut short."""
+        if error is None and self._error is None and (offset := receipt.offset()) is not None:
             self._partition, self._latency = receipt.partition() or 0, receipt.latency() or 0.0
-            self._offset = -1 if offset is None else offset
-        self.tell()
+            self._offset = offset
+            if self._watchers:
+                self.tell()
+        elif not self.done and (failure := self._desk.judge(error)) is not None:
+            self.fail(failure)
+        else:
+            if not self.done:
+                self._partition, self._latency = receipt.partition() or 0, receipt.latency() or 0.0
+                self._offset = -1
+            self.tell()
 
     def fail(self, failure: Failure) -> None:
         """It is not delivered; what ended once has ended. The package's own."""
@@ -227,14 +220,14 @@ class Handle(msgspec.Struct, gc=False, eq=False):
     def attend(self) -> list[Callable[[], object]]:
         """Somebody waits for its end: a failure is heard. The list of watchers."""
         with _MAKING:
-            if self._watchers is None:
+            if not isinstance(self._watchers, list):
                 self._watchers = []
             return self._watchers
 
     def tell(self) -> None:
         """It has ended: each watcher once, by whoever takes it off the list first."""
         watchers = self._watchers
-        while watchers:
+        while isinstance(watchers, list) and watchers:
             try:
                 watcher = watchers.pop(0)
             except IndexError:
@@ -282,6 +275,18 @@ class ToldHandle(Handle, gc=True, eq=False):
             )
 
 
+def finish(interrupted: BaseException) -> None:
+    """Ctrl-C comes wherever Python goes on, on the main thread: also at the first word of a handle that is called, and
+    the client does not call it again. What `interrupted` cut short is done.
+    """
+    for frame, _ in walk_tb(interrupted.__traceback__):
+        if frame.f_code in ENDINGS:
+            told = frame.f_locals
+            told["self"](told["error"], told["receipt"])
+            return
+
+
+ENDINGS = frozenset({Handle.__call__.__code__, ToldHandle.__call__.__code__})
 NOWHERE: Any = None
 
 
@@ -314,36 +319,36 @@ class Handles(Sequence[Handle]):
         Raises `PartlyDeliveredError`, which tells of each; `TimeoutError` after `timeout` seconds.
         """
         by = NEVER if timeout is None else time.monotonic() + timeout
-        self._attend()
-        for handle in self._handles:
-            if not handle.done:
-                with suppress(DeliveryError):
-                    handle.wait(None if by == NEVER else max(0.0, by - time.monotonic()))
+        for handle in self._unended():
+            with suppress(DeliveryError):
+                handle.wait(None if by == NEVER else max(0.0, by - time.monotonic()))
         return self._results()
 
     def __await__(self) -> Generator[Any, None, list[Delivery]]:
-        self._attend()
-        for handle in self._handles:
-            if not handle.done:
-                with suppress(DeliveryError):
-                    yield from handle.__await__()
+        for handle in self._unended():
+            with suppress(DeliveryError):
+                yield from handle.__await__()
         return self._results()
 
-    def _attend(self) -> None:
-        """Somebody waits for all of them, though for one after the other."""
-        for handle in self._handles:
-            if not handle.done:
-                handle.attend()
+    def _unended(self) -> Iterator[Handle]:
+        """Those on their way, the last one first: when that has ended most others have.
+
+        Somebody waits for all of them, though for one after the other: a failure is heard.
+        """
+        with _MAKING:
+            for handle in self._handles:
+                if handle._watchers is None:
+                    handle._watchers = NOBODY_YET
+        return (one for one in reversed(self._handles) if one._offset is None and one._error is None)
 
     def _results(self) -> list[Delivery]:
-        if not any(one.error for one in self._handles):
-            return [one.result() for one in self._handles]
+        failed = [one._error for one in self._handles if one._error is not None]
+        if not failed:
+            # Of none is there an error, so each has an offset.
+            return [Delivery(one.topic, one._partition, one._offset or 0, one._latency) for one in self._handles]
         results = [one.error or one.result() for one in self._handles]
-        failed = [one for one in results if isinstance(one, DeliveryError)]
-        raise PartlyDeliveredError(
-            f"{len(failed)} of {len(results)} messages were not delivered, see `results`; the first: {failed[0]}",
-            results,
-        ) from failed[0]
+        said = f"{len(failed)} of {len(results)} messages were not delivered, see `results`; the first: {failed[0]}"
+        raise PartlyDeliveredError(said, results) from failed[0]
 
 
 def no_utf8(error: UnicodeEncodeError) -> Failure:

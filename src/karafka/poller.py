@@ -21,7 +21,7 @@ from typing import Any
 
 from karafka.client import Effect, Sender
 from karafka.clock import NEVER
-from karafka.delivery import Failure, Fault, Handle
+from karafka.delivery import Failure, Fault, Handle, finish
 from karafka.errors import ConfigError, DeliveryError, DeliveryTimeoutError
 from karafka.events import DeliveryFailed, Events, ProducerReplaced, ProducerTroubled
 
@@ -71,6 +71,8 @@ class Poller:
         self._left = 0
         self._ended = False
         self._retired = False
+        # Whether the polling thread looks at `_calls` no more.
+        self._finished = False
         self._gone = Event()
         self._thread = Thread(target=self._run, name="karafka-producer", daemon=True)
 
@@ -84,11 +86,7 @@ class Poller:
         """Return when `handle` has ended, or after `timeout` seconds."""
         by = time.monotonic() + timeout if timeout is not None else NEVER
         handle.attend()
-        if self._server == get_ident():
-            raise ConfigError(
-                "a listener to events, or an error_cb, waits for a message: it runs where reports are served, and "
-                "would wait for itself; let it send without waiting, or let a thread of its own wait"
-            )
+        self.refuse_here("wait")
         if not self._ended and self._turn.acquire(blocking=False):
             try:
                 while not handle.done and not self.over and (left := by - time.monotonic()) > 0:
@@ -104,6 +102,19 @@ class Poller:
         left = by - time.monotonic()
         if left > 0:
             ended.acquire(timeout=-1 if by == NEVER else left)
+
+    @property
+    def serves_here(self) -> bool:
+        """Whether this is called from a listener, or what else the client calls: where it is served."""
+        return self._server == get_ident()
+
+    def refuse_here(self, call: str) -> None:
+        """Raises `ConfigError` where `call` would wait for its own thread."""
+        if self.serves_here:
+            raise ConfigError(
+                f"{call} in a listener to a producer's events, or in a callback of its client: those run where reports "
+                "are served, and it would wait for itself; let it go on without waiting, or on a thread of its own"
+            )
 
     def watch(self, handle: Handle, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
         """What ends when `handle` does. Called on the thread of `loop`."""
@@ -124,8 +135,8 @@ class Poller:
         """Have user code called on the polling thread, between its turns: who else serves may hold locks of its own."""
         self._calls.append(callback)
         self._wanted.set()
-        if self._ended and not self._thread.is_alive():
-            self._run_calls()  # nobody else does
+        if self._finished:
+            self._run_calls()  # nobody else does any more
 
     def judge(self, error: Any) -> Failure | None:
         """What the client's `error` means; None if the message was delivered, without an offset."""
@@ -186,6 +197,7 @@ class Poller:
 
     def flush(self, timeout: float) -> int:
         """Wait until all that was accepted has ended; how many messages have not after `timeout` seconds."""
+        self.refuse_here("flush")
         by = time.monotonic() + timeout
         while (left := self.client.waiting()) and not self._ended and (now := time.monotonic()) < by:
             if self._turn.acquire(timeout=min(POLL, by - now)):
@@ -201,13 +213,14 @@ class Poller:
         self.over = self.over or reason
         with self._turn:
             if not self._ended:
-                self._left = self.client.waiting()
+                before = self.failures
                 given_up = Failure(fault, "", self.over, retriable=self._failing)
                 self.client.purge(given_up)
                 by = time.monotonic() + CLOSE_TIMEOUT
                 while self.client.waiting() and time.monotonic() < by:
                     self._serve(GLANCE)
                     self.client.purge(given_up)  # what a sender had in hand meanwhile
+                self._left = self.failures - before
                 self._ended = True
         self._gone.set()
         self._wanted.set()
@@ -239,7 +252,7 @@ class Poller:
         """
         self.client.leave_behind()
         self.over = "the process was forked after it was accepted: the parent sends it"
-        self._ended = True
+        self._ended = self._finished = True
         self._turn, self._gone, self._wanted = Lock(), Event(), Event()
         self._gone.set()
 
@@ -260,9 +273,10 @@ class Poller:
                 self._serve_as_they_come()
             elif time.monotonic() - self._served_at > GLANCE:
                 self.glance()
-        self._run_calls()
         RUNNING.discard(self)
         self.client.close()
+        self._finished = True
+        self._run_calls()
 
     def _serve_as_they_come(self) -> None:
         while self.client.waiting() and not self.over:
@@ -279,6 +293,11 @@ class Poller:
         try:
             (self.client.hasten if hasten else self.client.serve)(timeout)
             self._hear()
+        except Exception:  # noqa: BLE001 - of a stats_cb, say, which the client passes on: others wait for this thread
+            _log.exception("what a producer's client calls raised")
+        except BaseException as interrupted:
+            finish(interrupted)
+            raise
         finally:
             self._server = 0
 

@@ -201,8 +201,8 @@ class Producer:
         queue stays full (on an event loop, which must not wait: at once), and what `before_send` raises.
         """
         if self._before_send:
-            return self._post(self._letter(topic, payload, key, headers, partition, timestamp, label))
-        # What `_letter` and `_post` do, in the words that cost least: this is the path of most messages.
+            return self._post(self.letter(topic, payload, key, headers, partition, timestamp, label))
+        # What `letter` and `_post` do, in the words that cost least: this is the path of most messages.
         poller, quick = self._line or self._open(topic, key)
         try:
             write = self._writers[topic]
@@ -262,9 +262,20 @@ class Producer:
         be. What is not accepted for want of room is among the handles, as failed.
         """
         letters: list[Letter] = []
+        writers, plain = self._writers, not self._before_send
         try:
             for row in messages:
-                letters.append(self.letter(**row))  # noqa: PERF401 - how far it came is told
+                topic, payload, key = row["topic"], row["payload"], row.get("key")
+                if (
+                    plain
+                    and len(row) == 2 + ("key" in row)
+                    and payload.__class__ in AS_IT_IS
+                    and key.__class__ in AS_IT_IS
+                    and topic in writers
+                ):
+                    letters.append(Letter(topic, payload, key, None))  # which is what `letter` would make of it
+                else:
+                    letters.append(self.letter(**row))
         except InvalidMessageError as error:
             error.add_note(f"it is number {len(letters)}, from 0, of those that were to be sent; none of them was")
             raise
@@ -274,23 +285,22 @@ class Producer:
         """Send what `letter` made: a handle for each, failed where it was not accepted. The package's own."""
         if self._listened != self.events.count:
             self._listen()
-        handles = []
-        for letter in letters:
-            if self._told or self._line is None:
-                handles.append(self._accepted(letter))
+        handles: list[Handle] = []
+        for one in letters:
+            line = self._line
+            if line is None or self._told:
+                handles.append(self._accepted(one))
                 continue
-            poller, quick = self._line
-            kind = Handle if letter.label is None else Labelled
-            handle = kind(letter.topic, letter.key, letter.label, poller)
+            poller, quick = line
+            label = one.label
+            handle = (Handle if label is None else Labelled)(one.topic, one.key, label, poller)
             try:
-                quick(
-                    *(letter.topic, letter.value, letter.key, letter.partition),
-                    *(handle, None, letter.timestamp, letter.headers),
-                )
+                quick(one.topic, one.value, one.key, one.partition, handle, None, one.timestamp, one.headers)
             except Exception:  # noqa: BLE001 - it was not accepted: `_post` does it again, and says why
-                handle = self._accepted(letter)
-            if poller.over:
-                poller.see_through(handle)
+                handle = self._accepted(one)
+            else:
+                if poller.over:
+                    poller.see_through(handle)
             handles.append(handle)
         return handles
 
@@ -326,19 +336,6 @@ class Producer:
         label: Any = None,
     ) -> Letter:
         """A message through `before_send`, checked, as the client takes it. The package's own."""
-        return self._letter(topic, payload, key, headers, partition, timestamp, label)
-
-    def _letter(
-        self,
-        topic: str,
-        payload: Any,
-        key: Key,
-        headers: Headers | None,
-        partition: int | None,
-        timestamp: Moment,
-        label: Any,
-    ) -> Letter:
-        """The message, through `before_send`, checked, as the client takes it."""
         for change in self._before_send:
             given = Outgoing(topic, payload, key, headers, partition, timestamp, label)
             changed: object = change(given)
@@ -349,8 +346,10 @@ class Producer:
                     "the one it was given or another; to refuse a message, let it raise"
                 )
             topic, payload, key, headers, partition, timestamp, label = changed.fields
-        value = written(self._writers.of(topic), topic, key, payload)
-        check_key(topic, key)
+        write = self._writers.of(topic)
+        value = payload if payload.__class__ in AS_IT_IS else written(write, topic, key, payload)
+        if key.__class__ not in AS_IT_IS:
+            check_key(topic, key)
         pairs = checked_headers(topic, key, headers) if headers else None
         at = -1 if partition is None else checked_partition(topic, partition)
         return Letter(topic, value, key, pairs, at, 0 if timestamp is None else milliseconds(topic, timestamp), label)
@@ -372,7 +371,7 @@ class Producer:
             except BufferError:
                 waiting = poller.client.waiting()
                 if until is None:
-                    until = time.monotonic() + (0.0 if in_loop() else self._max_wait)
+                    until = time.monotonic() + (0.0 if in_loop() or poller.serves_here else self._max_wait)
                     self.events.tell(QueueFull(topic=letter.topic, waiting=waiting))
                 if time.monotonic() >= until:
                     raise self._full(letter, waiting) from None
@@ -410,7 +409,7 @@ class Producer:
         return error_of(failure, letter.topic, letter.key)
 
     def _full(self, letter: Letter, waiting: int) -> QueueFullError:
-        if in_loop():
+        if in_loop() or self.line().serves_here:
             said = f"the queue is full, {waiting} messages wait: await handles of before, then send more"
         else:
             said = (
@@ -438,7 +437,7 @@ class Producer:
         """
         if self._closed:
             raise ProducerClosedError(self._closed, topic=topic, key=key)
-        self._buffer.append(self._letter(topic, payload, key, headers, partition, timestamp, label))
+        self._buffer.append(self.letter(topic, payload, key, headers, partition, timestamp, label))
 
     @property
     def buffered(self) -> int:
@@ -589,6 +588,8 @@ class Producer:
         return await asyncio.to_thread(self.close, timeout)
 
     def _close(self, by: float, reason: str) -> int:
+        if self._line is not None:
+            self._line[0].refuse_here("close")
         if self.transactions is not None:
             self.transactions.close(max(0.0, by - time.monotonic()))
             self.pipe._close(by, reason)  # noqa: SLF001 - of this class

@@ -67,6 +67,8 @@ class Post:
         self.closed = False
         self.quick: Quick = self._send_quick
         self.meanwhile = meanwhile or self._wait
+        #: How each end is told.
+        self.tell: Callable[[Posted, Failure | None, Receipt], object] = lambda posted, *end: posted(*end)
         self._changed = Condition()
         # What has not ended, by number; all below `_lost` was given up.
         self._queue: dict[int, tuple[Letter, Posted]] = {}
@@ -105,7 +107,7 @@ class Post:
         while (number := self._due()) is not None:
             letter, posted = self._queue[number]
             try:
-                posted(*self._end(number, letter))
+                self.tell(posted, *self._end(number, letter))
             finally:
                 with self._changed:
                     self._queue.pop(number, None)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from karafka.delivery import Delivery, Failure, Handle
+from karafka.delivery import Delivery, Failure, Handle, finish
 from karafka.errors import (
     DeliveryError,
     InvalidMessageError,
@@ -234,8 +234,9 @@ class TestInterrupted:
         post.open = False
         handle = producer.produce_async("orders", b"")
         handle.add_done_callback(called.append)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as interrupted:
             handle(None, Interrupted(moment))
+        finish(interrupted.value)  # as whoever serves does
         poller_of(producer)._run_calls()
 
         assert handle.result() == Delivery("orders", 2, 7, 0.5)
@@ -251,8 +252,9 @@ class TestInterrupted:
         handle = producer.produce_async("orders", b"")
         handle.watch(interrupted)
         handle.watch(lambda: called.append("second"))
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as raised:
             post.serve(0)
+        finish(raised.value)  # as whoever serves does
 
         assert handle.result().offset == 0
         assert called == ["second"]

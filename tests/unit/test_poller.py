@@ -7,21 +7,34 @@ import gc
 import threading
 import time
 import weakref
+from _thread import interrupt_main
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from threading import Event, Thread, current_thread
+from functools import partial
+from operator import call
+from threading import Event, Thread, Timer, current_thread
+from typing import Any
 
 import pytest
 
 from karafka import poller
-from karafka.delivery import Delivery, Handle
-from karafka.errors import ClientFailedError, ConfigError, DeliveryError, ProducerClosedError, QueueFullError
-from karafka.events import Acknowledged
+from karafka.client import Posted
+from karafka.delivery import Delivery, Failure, Handle
+from karafka.errors import (
+    ClientFailedError,
+    ConfigError,
+    DeliveryError,
+    DeliveryTimeoutError,
+    ProducerClosedError,
+    QueueFullError,
+)
+from karafka.events import Acknowledged, ProducerReplaced
 from karafka.poller import Poller
 from karafka.producer import OFTEN, Producer
 from tests.brokers import until
-from tests.unit.post import Post, poller_of
+from tests.unit.post import LATE, Post, Receipt, poller_of
 
 PATIENCE = 10.0
 
@@ -119,24 +132,38 @@ class TestThread:
         assert closed.wait(PATIENCE)
         until(lambda: post.closed)
 
-    def test_a_listener_that_sends_and_waits_is_refused_or_served(self, producer: Producer, post: Post) -> None:
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda producer: producer.produce_sync("second", b""),
+            lambda producer: producer.produce_many_sync([{"topic": "second", "payload": b""}]),
+            lambda producer: producer.flush(),
+            lambda producer: producer.close(),
+        ],
+        ids=["produce_sync", "produce_many_sync", "flush", "close"],
+    )
+    def test_a_listener_that_waits_is_refused_or_served(
+        self, producer: Producer, post: Post, call: Callable[[Producer], object]
+    ) -> None:
         """It is told where reports are served: for ever, if it waited for the next report there."""
         heard: list[object] = []
 
         def listen(event: Acknowledged) -> None:
             if event.topic == "first":
                 try:
-                    heard.append(producer.produce_sync("second", b""))
+                    heard.append(call(producer))
                 except ConfigError as error:
                     heard.append(error)
 
         producer.events.on(Acknowledged, listen)
+        post.silent = {"second"}
+        producer.produce_async("second", b"")
         handle = producer.produce_async("first", b"")
         serving = poller_of(producer)
 
         def serve() -> None:
             with suppress(RuntimeError):  # of a turn that was taken away from it
-                serving.glance()
+                handle.wait()
 
         ended = ends(serve)
         if not ended:
@@ -144,6 +171,45 @@ class TestThread:
         assert ended, "it waits for itself"
         assert handle.done
         assert len(heard) == 1
+
+    def test_a_listener_that_sends_where_there_is_no_room_is_told_at_once(self, producer: Producer, post: Post) -> None:
+        """Nobody makes room while it waits."""
+        refused: list[str] = []
+
+        def listen(event: Acknowledged) -> None:
+            post.room = 0
+            try:
+                producer.produce_async("second", b"")
+            except QueueFullError as error:
+                refused.append(str(error))
+            post.room = 10
+
+        producer.events.on(Acknowledged, listen)
+        handle = producer.produce_async("first", b"")
+
+        assert ends(handle.wait)
+        assert len(refused) == 1
+
+    def test_what_the_users_own_callbacks_raise_stops_nobody(
+        self, producer: Producer, post: Post, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The client calls them where it is served, and passes on what they raise: the thread goes on all the same."""
+        served, left = post.serve, [ZeroDivisionError("of a stats_cb") for _ in range(4)]
+
+        def serve(timeout: float) -> None:
+            if left:
+                raise left.pop()
+            served(timeout)
+
+        post.serve = post.hasten = serve  # type: ignore[method-assign]  # as the client would
+        assert asyncio.run(asyncio.wait_for(awaited(producer.produce_async("orders", b"")), PATIENCE)).offset == 0
+        left.append(ZeroDivisionError("of a stats_cb"))
+        assert producer.produce_sync("orders", b"", timeout=PATIENCE).offset == 1
+        left.append(ZeroDivisionError("of a stats_cb"))
+        assert producer.flush(PATIENCE) == 0
+        assert poller_of(producer)._thread.is_alive()
+        assert producer.close() == 0
+        assert "of a stats_cb" in caplog.text
 
     def test_an_idle_one_hardly_wakes(self, producer: Producer, post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
         """A process may have many producers."""
@@ -233,6 +299,48 @@ class TestWaiting:
 
         assert producer.flush(PATIENCE) == 0
         assert sorted(handle.result().offset for handle in handles) == list(range(800))
+
+
+class TestInterrupted:
+    """Ctrl-C: it comes while the client waits, and is heard where Python goes on."""
+
+    @pytest.mark.parametrize("heard", [False, True])
+    def test_what_is_told_just_then_has_ended(self, producer: Producer, post: Post, *, heard: bool) -> None:
+        """That is at the first word of what the client calls: before any `try` that stands there."""
+        if heard:
+            producer.events.on(Acknowledged, bool)
+        in_c: Any = call
+
+        def tell(posted: Posted, error: Failure | None, receipt: Receipt) -> None:
+            post.tell = lambda posted, *end: posted(*end)
+            deque(map(in_c, [interrupt_main, partial(posted, error, receipt)]), maxlen=0)
+
+        post.tell, post.open = tell, False
+        handle = producer.produce_async("orders", b"")
+
+        def waiting() -> None:
+            post.answer()
+            handle.wait(PATIENCE)
+            time.sleep(PATIENCE)  # where it was another thread that served
+
+        with pytest.raises(KeyboardInterrupt):
+            waiting()
+        assert handle.wait(PATIENCE).offset == 0
+        assert producer.produce_sync("orders", b"", timeout=PATIENCE).offset == 1
+
+    def test_who_waits_is_interrupted_soon_and_the_rest_goes_on(self, producer: Producer, post: Post) -> None:
+        post.open = False
+        handle = producer.produce_async("orders", b"")
+        timer = Timer(0.1, interrupt_main)
+        timer.start()
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            handle.wait(PATIENCE)
+        assert time.monotonic() - began < 5
+        timer.join()
+        post.answer()
+
+        assert handle.wait(PATIENCE).offset == 0
 
 
 class TestLoops:
@@ -388,6 +496,41 @@ class TestDying:
 
         assert producer.produce_sync("orders", b"").offset == 0
 
+    @pytest.mark.parametrize("silently", [True, False], ids=["found by a message", "found by the client"])
+    def test_many_that_find_it_so_go_by_the_next(
+        self, producer: Producer, posts: list[Post], *, silently: bool
+    ) -> None:
+        """All of them, in order, and none is called failed."""
+        producer.produce_async("orders", b"")
+        posts[0].die(silently=silently)
+        began = time.monotonic()
+        handles = producer.produce_many_async({"topic": "orders", "payload": str(number)} for number in range(5))
+
+        assert [one.offset for one in handles.wait(PATIENCE)] == list(range(5))
+        assert [one.value for one in posts[1].sent] == [str(number) for number in range(5)]
+        assert time.monotonic() - began < 5
+
+    @pytest.mark.parametrize(("age", "clients"), [(0.0, 2), (30.0, 1)], ids=["old", "young"])
+    def test_one_that_does_not_deliver_in_time_is_replaced_in_time(
+        self, producer: Producer, posts: list[Post], monkeypatch: pytest.MonkeyPatch, age: float, clients: int
+    ) -> None:
+        """It may have lost the cluster for good, without a word; one that is young may only be slow."""
+        monkeypatch.setattr(poller, "OLD", age)
+        replaced: list[ProducerReplaced] = []
+        producer.events.on(ProducerReplaced, replaced.append)
+        handle = producer.produce_async("orders", b"")
+        posts[0].refusing["orders"] = LATE
+        posts[0].answer()
+        with pytest.raises(DeliveryTimeoutError):
+            handle.wait(PATIENCE)
+        if clients == 2:
+            until(lambda: posts[0].closed)
+        posts[0].refusing.clear()
+        time.sleep(2 * poller.IDLE)  # in which a young one is left alone
+
+        assert producer.produce_sync("orders", b"", timeout=PATIENCE).offset == 0
+        assert (len(posts), len(replaced)) == (clients, clients - 1)
+
     def test_who_waited_for_room_there_goes_by_the_next(
         self, producer: Producer, posts: list[Post], aside: ThreadPoolExecutor
     ) -> None:
@@ -455,6 +598,41 @@ class TestEnd:
         three.add_done_callback(called.append)
         until(lambda: called == [three], 5)
         assert isinstance(three.error, ProducerClosedError)
+
+    def test_what_is_delivered_meanwhile_is_not_counted(self, producer: Producer, post: Post) -> None:
+        """It had left when the rest was given up."""
+        post.open = False
+        handles = [producer.produce_async("orders", b"") for _ in range(3)]
+
+        def purge(failure: Failure) -> None:
+            post.open = True
+
+        post.purge = purge  # type: ignore[method-assign]  # nothing is left to give up
+
+        assert producer.close(0.0) == 0
+        assert [handle.result().offset for handle in handles] == [0, 1, 2]
+
+    def test_a_callback_that_comes_as_the_client_goes_is_called(
+        self, producer: Producer, post: Post, aside: ThreadPoolExecutor
+    ) -> None:
+        """That may take the client a while."""
+        producer.produce_sync("orders", b"")
+        serving, going, go_on = poller_of(producer), Event(), Event()
+
+        def close() -> None:
+            going.set()
+            go_on.wait(PATIENCE)
+
+        post.close = close  # type: ignore[method-assign]  # as the client's own end
+        closing = aside.submit(producer.close)
+        assert going.wait(PATIENCE)
+        called: list[Handle] = []
+        handle = Handle("orders", None, None, serving)
+        handle.add_done_callback(called.append)
+        go_on.set()
+        closing.result(PATIENCE)
+
+        until(lambda: called == [handle], 5)
 
     def test_a_producer_that_is_gone_still_delivers(self, post: Post) -> None:
         """What it accepted; then its thread ends, and its client is let go."""
