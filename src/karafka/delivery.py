@@ -116,6 +116,9 @@ class Desk(Protocol):
     def judge(self, error: Any) -> Failure | None:
         """What the client's `error` means, None being one; None if it was delivered, without an offset."""
 
+    def cut_short(self, handle: Handle) -> bool:
+        """Whether nobody will tell how `handle` ended, though it has; it has failed then."""
+
     def failed(self, handle: Handle, error: DeliveryError, *, heard: bool) -> None:
         """`handle` has failed; whether somebody waits for it, who is told."""
 
@@ -151,25 +154,29 @@ class Handle(msgspec.Struct, gc=False, eq=False):
             self._offset = offset
             if self._watchers:
                 self.tell()
-        elif not self.done and (failure := self._desk.judge(error)) is not None:
+        elif self._pending and (failure := self._desk.judge(error)) is not None:
             self.fail(failure)
         else:
-            if not self.done:
+            if self._pending:
                 self._partition, self._latency = receipt.partition() or 0, receipt.latency() or 0.0
                 self._offset = -1
             self.tell()
 
     def fail(self, failure: Failure) -> None:
         """It is not delivered; what ended once has ended. The package's own."""
-        if not self.done:
+        if self._pending:
             self._error = error = error_of(failure, self.topic, self.key)
             if failure.fault is not Fault.ABORTED:  # which is what the sender wanted
                 self._desk.failed(self, error, heard=self._watchers is not None)
         self.tell()
 
     @property
+    def _pending(self) -> bool:
+        return self._offset is None and self._error is None
+
+    @property
     def done(self) -> bool:
-        return self._offset is not None or self._error is not None
+        return self._offset is not None or self._error is not None or self._desk.cut_short(self)
 
     @property
     def error(self) -> DeliveryError | None:
@@ -275,15 +282,16 @@ class ToldHandle(Handle, gc=True, eq=False):
             )
 
 
-def finish(interrupted: BaseException) -> None:
+def finish(interrupted: BaseException) -> bool:
     """Ctrl-C comes wherever Python goes on, on the main thread: also at the first word of a handle that is called, and
-    the client does not call it again. What `interrupted` cut short is done.
+    the client does not call it again. What `interrupted` cut short is done, if it can be found: whether it was.
     """
     for frame, _ in walk_tb(interrupted.__traceback__):
         if frame.f_code in ENDINGS:
             told = frame.f_locals
             told["self"](told["error"], told["receipt"])
-            return
+            return True
+    return False
 
 
 ENDINGS = frozenset({Handle.__call__.__code__, ToldHandle.__call__.__code__})

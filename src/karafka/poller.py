@@ -4,6 +4,9 @@ The client tells of the end of a message only to a thread that asks, and one doe
 sender that waits for its message asks itself, so that no other thread need wake. One that has sent many looks now and
 then, so that it need not share the interpreter with a thread that does. For all else there is the polling thread: it
 serves reports as they come while somebody waits for one (`prompt`), otherwise every `GLANCE` seconds.
+
+The main thread is where Ctrl-C is heard, and what the client calls just then is never called again: so it serves only
+while a message of its own is the only one on its way, and has the polling thread look for it otherwise.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from _thread import allocate_lock
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Event, Lock, Thread, get_ident
+from threading import Event, Lock, Thread, current_thread, get_ident, main_thread
 from typing import Any
 
 from karafka.client import Effect, Sender
@@ -38,6 +41,15 @@ OLD = 30.0
 # How long ending the client may take.
 CLOSE_TIMEOUT = 5.0
 
+
+# How often who waits looks whether its handle's call was cut short.
+LOOK = 1.0
+CUT = Failure(
+    Fault.OTHER,
+    "",
+    "its confirmation was cut short by an interrupt (Ctrl-C), so that whether it was delivered is not known",
+    retriable=True,
+)
 
 # All that run, for forks.
 RUNNING: weakref.WeakSet[Poller] = weakref.WeakSet()
@@ -66,6 +78,12 @@ class Poller:
         # Whether a message was not confirmed in time: the client may have lost the cluster for good, without a word.
         self._doubtful = False
         self._born = time.monotonic()
+        # Whether somebody waits; whether the polling thread has looked since that was asked; how many flush.
+        self._prompted = False
+        self._looked = Event()
+        self._flushing = 0
+        # Whether an interrupt has cut a handle's call short, so that it may wait for ever.
+        self._cut = False
         self._failing = False
         # How many messages were given up.
         self._left = 0
@@ -89,7 +107,7 @@ class Poller:
         self.refuse_here("wait")
         if not self._ended and self._turn.acquire(blocking=False):
             try:
-                while not handle.done and not self.over and (left := by - time.monotonic()) > 0:
+                while not handle.done and self._serves_well() and (left := by - time.monotonic()) > 0:
                     self._serve(min(POLL, left))
             finally:
                 self._turn.release()
@@ -99,9 +117,12 @@ class Poller:
         ended.acquire()
         handle.watch(ended.release)
         self.prompt(handle)
-        left = by - time.monotonic()
-        if left > 0:
-            ended.acquire(timeout=-1 if by == NEVER else left)
+        while (left := by - time.monotonic()) > 0 and not ended.acquire(timeout=min(LOOK, left)) and not handle.done:
+            pass
+
+    def _serves_well(self) -> bool:
+        """Whether this thread may serve: Ctrl-C must not cut short the end of a message that is another's."""
+        return not self.over and (not interruptible() or self.client.waiting() <= 1)
 
     @property
     def serves_here(self) -> bool:
@@ -128,8 +149,16 @@ class Poller:
 
     def prompt(self, handle: Handle) -> None:
         """Somebody waits for `handle`: reports are to be served as they come."""
-        if not self._fail_late(handle) and not self._wanted.is_set():
+        if not self._fail_late(handle) and not self._prompted:
+            self._prompted = True
             self._wanted.set()
+
+    def cut_short(self, handle: Handle) -> bool:
+        """Whether nobody will tell how `handle` ended, though it has: its call was interrupted. It has failed then."""
+        if not self._cut or self.client.waiting():
+            return self._fail_late(handle)
+        handle.fail(CUT)
+        return True
 
     def call(self, callback: Callable[[], object]) -> None:
         """Have user code called on the polling thread, between its turns: who else serves may hold locks of its own."""
@@ -176,7 +205,9 @@ class Poller:
 
     def glance(self) -> None:
         """Serve what is due, unless another does."""
-        if self._turn.acquire(blocking=False):
+        if interruptible():
+            self._have_looked(GLANCE)
+        elif self._turn.acquire(blocking=False):
             try:
                 self._served_at = time.monotonic()
                 self._serve(0.0)
@@ -185,7 +216,9 @@ class Poller:
 
     def make_room(self) -> None:
         """Wait a little for reports: they make room in the client's queue."""
-        if self._turn.acquire(blocking=False):
+        if interruptible():
+            self._have_looked(POLL)
+        elif self._turn.acquire(blocking=False):
             try:
                 self._serve(POLL)
             finally:
@@ -193,18 +226,31 @@ class Poller:
         else:
             time.sleep(0.001)
 
+    def _have_looked(self, patience: float) -> None:
+        """The polling thread looks once, while this one waits."""
+        self._looked.clear()
+        self._wanted.set()
+        self._looked.wait(patience)
+
     # ── its end ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def flush(self, timeout: float) -> int:
         """Wait until all that was accepted has ended; how many messages have not after `timeout` seconds."""
         self.refuse_here("flush")
         by = time.monotonic() + timeout
-        while (left := self.client.waiting()) and not self._ended and (now := time.monotonic()) < by:
-            if self._turn.acquire(timeout=min(POLL, by - now)):
-                try:
-                    self._serve(min(POLL, max(0.0, by - time.monotonic())), hasten=True)
-                finally:
-                    self._turn.release()
+        self._flushing += 1
+        try:
+            while (left := self.client.waiting()) and not self._ended and (now := time.monotonic()) < by:
+                if interruptible():
+                    self._prompted = True
+                    self._have_looked(min(POLL, by - now))
+                elif self._turn.acquire(timeout=min(POLL, by - now)):
+                    try:
+                        self._serve(min(POLL, max(0.0, by - time.monotonic())))
+                    finally:
+                        self._turn.release()
+        finally:
+            self._flushing -= 1
         return left
 
     def give_up(self, reason: str) -> int:
@@ -253,7 +299,7 @@ class Poller:
         self.client.leave_behind()
         self.over = "the process was forked after it was accepted: the parent sends it"
         self._ended = self._finished = True
-        self._turn, self._gone, self._wanted = Lock(), Event(), Event()
+        self._turn, self._gone, self._wanted, self._looked = Lock(), Event(), Event(), Event()
         self._gone.set()
 
     # ── serving ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -266,37 +312,49 @@ class Poller:
             if self.over or (self._retired and not waiting):
                 self.give_up("the producer is gone")
                 break
-            prompted = self._wanted.wait(GLANCE if waiting else IDLE)
+            asked = self._wanted.wait(GLANCE if waiting else IDLE)
             self._wanted.clear()
             self._run_calls()
-            if prompted:
+            if self._prompted:
                 self._serve_as_they_come()
-            elif time.monotonic() - self._served_at > GLANCE:
+            elif asked or time.monotonic() - self._served_at > GLANCE:
                 self.glance()
+            self._looked.set()
         RUNNING.discard(self)
         self.client.close()
         self._finished = True
         self._run_calls()
 
     def _serve_as_they_come(self) -> None:
-        while self.client.waiting() and not self.over:
+        while True:
+            self._prompted = False  # before the last look: who comes after it prompts anew
+            if not self.client.waiting() or self.over:
+                return
+            self._prompted = True
             if self._turn.acquire(timeout=POLL):
                 try:
                     self._serve(POLL)
                 finally:
                     self._turn.release()
+            self._looked.set()
             self._run_calls()
 
-    def _serve(self, timeout: float, *, hasten: bool = False) -> None:
+    def _serve(self, timeout: float) -> None:
         """With the turn: hear what there is."""
         self._server = get_ident()
         try:
-            (self.client.hasten if hasten else self.client.serve)(timeout)
+            (self.client.hasten if self._flushing else self.client.serve)(timeout)
             self._hear()
-        except Exception:  # noqa: BLE001 - of a stats_cb, say, which the client passes on: others wait for this thread
+        except Exception as error:
+            if isinstance(error, SystemError) and interruptible():
+                # Ctrl-C came where a handle was called, and the client has lost it (confluent-kafka 2.16: "returned
+                # NULL without setting an exception"), and with it which handle that was.
+                self._cut = True
+                raise KeyboardInterrupt from error
+            # Of a stats_cb, say, which the client passes on: others wait for this thread.
             _log.exception("what a producer's client calls raised")
         except BaseException as interrupted:
-            finish(interrupted)
+            self._cut = not finish(interrupted) or self._cut
             raise
         finally:
             self._server = 0
@@ -319,6 +377,11 @@ class Poller:
                 self._calls.popleft()()
             except BaseException:  # noqa: BLE001 - the user's: all other handles wait for this thread
                 _log.exception("a callback of a message raised")
+
+
+def interruptible() -> bool:
+    """Whether signals are heard on this thread: on the main one, wherever Python goes on."""
+    return current_thread() is main_thread()
 
 
 class Wakes:

@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import logging
 import os
+import sys
 import time
 import weakref
 from collections import deque
@@ -60,7 +61,7 @@ from karafka.transactions import TIMEOUT, Opening, Transactions, take
 _log = logging.getLogger("karafka.producer")
 
 # How many messages are sent until the sender looks whether some have ended.
-OFTEN = 256
+OFTEN = 1_024
 # Asked for by name, these would take away what handles stand on.
 OWNED: Mapping[str, str] = {
     "delivery.report.only.error": "every message that is sent is confirmed; without reports nobody would know",
@@ -94,6 +95,8 @@ AS_IT_IS = frozenset({bytes, str, type(None)})
 CLIENTS = 3
 # How long the end of the interpreter may wait for what is on its way.
 AT_EXIT = 10.0
+# This process, if it is a child of `multiprocessing` and was told of its end.
+CHILDREN: set[int] = set()
 # All there are, for the end of the interpreter and for forks.
 ALIVE: weakref.WeakSet[Producer] = weakref.WeakSet()
 
@@ -681,6 +684,7 @@ class Producer:
                 )
             if self._line is not None:
                 return self._line
+            _end_with_child()
             client = self._make()
             poller = Poller(client, self.events, partial(_lost, weakref.ref(self)))
             poller.start()
@@ -790,6 +794,15 @@ def _at_exit() -> None:
     _each(producers, Producer.end_with_process)
     for poller in list(RUNNING):  # of producers that are gone, and were not closed
         poller.give_up("the process ended before the broker confirmed it")
+
+
+def _end_with_child() -> None:
+    """A process of `multiprocessing` leaves without what others do at their end: it has a list of its own."""
+    process, util = (sys.modules.get(f"multiprocessing.{name}") for name in ("process", "util"))
+    if process is None or util is None or process.parent_process() is None or os.getpid() in CHILDREN:
+        return
+    CHILDREN.add(os.getpid())
+    util.Finalize(None, _at_exit, exitpriority=0)
 
 
 def _each(producers: Iterable[Producer], step: Callable[[Producer], None]) -> None:

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Producer as _Producer
 
 from karafka.client import Effect, Kept, Posted, Quick, Refused, Remedy, Trouble, Unsettled
-from karafka.confluent import librdkafka_log, refusal, retriable, trouble
+from karafka.confluent import EFFECTS, librdkafka_log, refusal, retriable, trouble
 from karafka.delivery import Failure, Fault, no_utf8
 from karafka.messages import Place
 from karafka.outgoing import Letter
@@ -120,7 +120,9 @@ class Reports:
             text = f"{text}; the client's last word: {self._trouble.text} ({self._trouble.code})"
             if self._trouble.effect is Effect.HOLD:
                 fault = Fault.NOT_AUTHORIZED
-        again = fault in PASSING or (fault not in LASTING and retriable(error))
+        # Of a code that means nothing to us the client's own word, which is no unless it is known to pass.
+        passes = retriable(error) if error.code() in EFFECTS else error.retriable()
+        again = fault in PASSING or (fault not in LASTING and passes)
         return Failure(fault, error.name(), text, retriable=again)
 
     def on_error(self, error: KafkaError) -> None:

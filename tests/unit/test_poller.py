@@ -223,6 +223,7 @@ class TestThread:
     def test_who_sends_much_looks_at_times_what_has_ended(self, post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
         """So that what ended is not kept, and no other thread need wake for it."""
         monkeypatch.setattr(Poller, "start", lambda _poller: None)
+        monkeypatch.setattr(poller, "interruptible", lambda: False)
         producer = Producer({}, sender=lambda: post)
         handles = [producer.produce_async("orders", b"") for _ in range(2 * OFTEN)]
 
