@@ -244,12 +244,13 @@ class Remedy(Enum):
 
 
 class Unsettled(Exception):  # noqa: N818 - a way to answer, not an error by itself
-    """Raised by the steps of a transaction."""
+    """Raised by the steps of a transaction. `passes`: whether the reason may be gone the next time."""
 
-    def __init__(self, remedy: Remedy, code: str, text: str) -> None:
+    def __init__(self, remedy: Remedy, code: str, text: str, *, passes: bool = True) -> None:
         super().__init__(text)
         self.remedy = remedy
         self.code = code
+        self.passes = passes
 
 
 class Transactor(Sender, Protocol):

@@ -48,6 +48,8 @@ FAULTS: Mapping[int, Fault] = {
     KafkaError._PURGE_INFLIGHT: Fault.PURGED,  # noqa: SLF001
     KafkaError._FATAL: Fault.CLIENT_FAILED,  # noqa: SLF001
 }
+# Of codes that only a producer hears: the brokers lack replicas for now.
+AGAIN = frozenset({KafkaError.NOT_ENOUGH_REPLICAS, KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND})
 # Sending again may help.
 PASSING = frozenset({Fault.TIMED_OUT, Fault.CLIENT_FAILED})
 # Sending again cannot help before somebody acts.
@@ -120,8 +122,7 @@ class Reports:
             text = f"{text}; the client's last word: {self._trouble.text} ({self._trouble.code})"
             if self._trouble.effect is Effect.HOLD:
                 fault = Fault.NOT_AUTHORIZED
-        # Of a code that means nothing to us the client's own word, which is no unless it is known to pass.
-        passes = retriable(error) if error.code() in EFFECTS else error.retriable()
+        passes = error.code() in AGAIN or (error.code() in EFFECTS and retriable(error))
         again = fault in PASSING or (fault not in LASTING and passes)
         return Failure(fault, error.name(), text, retriable=again)
 
@@ -275,4 +276,5 @@ def _settled() -> Iterator[None]:
             remedy = Remedy.AGAIN
         else:
             remedy = Remedy.END
-        raise Unsettled(remedy, error.name(), error.str()) from raised
+        passes = FAULTS.get(error.code(), Fault.OTHER) not in LASTING
+        raise Unsettled(remedy, error.name(), error.str(), passes=passes) from raised

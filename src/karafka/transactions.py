@@ -73,6 +73,7 @@ class Transaction:
         self._pipe = pipe
         self._poller = poller
         self._over = ""
+        self._failures = poller.failures
         #: How many messages were sent by it.
         self.count = 0
 
@@ -153,6 +154,11 @@ class Transaction:
 
     def end(self, reason: str) -> None:
         self._over = self._over or reason
+
+    @property
+    def failed(self) -> bool:
+        """Whether a message of it was not delivered."""
+        return self._poller.failures > self._failures
 
     def _check(self) -> None:
         if self._over:
@@ -238,7 +244,8 @@ class Transactions:
             if unsettled.remedy is Remedy.ABORT:
                 self._abort(opened, str(unsettled), by)
                 raise TransactionError(
-                    f"a transaction of {self._id!r} was aborted: {unsettled} ({unsettled.code})", retriable=True
+                    f"a transaction of {self._id!r} was aborted: {unsettled} ({unsettled.code})",
+                    retriable=unsettled.passes,
                 ) from unsettled
             said = "whether it is committed is not known"
             raise self._given_up(opened, unsettled, said, unknown=True) from unsettled
@@ -268,6 +275,10 @@ class Transactions:
             take(opened.transactor.abort, by)
         except Unsettled as unsettled:
             self._given_up(opened, unsettled, "not aborted")
+        if opened.failed:
+            # The brokers miss its number in the sequence, and would refuse the next transaction (seen with librdkafka
+            # 2.16 on Kafka 4.3: OUT_OF_ORDER_SEQUENCE_NUMBER); another client begins a sequence of its own.
+            opened.poller.end("a message of its transaction was not delivered")
         elapsed = time.monotonic() - self._since
         self._events.tell(
             TransactionAborted(transactional_id=self._id, count=opened.count, elapsed=elapsed, error=reason)

@@ -215,8 +215,8 @@ def test_every_module_says_what_it_is() -> None:
 
 
 def test_only_workers_catch_everything() -> None:
-    """`except BaseException` stands where a worker makes an outcome of a run, or commits what of it is finished before it
-    raises that, and where a thread would die unseen.
+    """`except BaseException` stands where a worker makes an outcome of a run, or commits what of it is finished first,
+    and where a thread would die unseen.
     """
     found: dict[str, int] = {}
     for name, path in modules():
