@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from karafka.assignment import Assignment, LaneAssignment, Wish
+from karafka.assignment import Assignment, LaneAssignment, TransactedAssignment, Wish
 from karafka.client import Consumer, Identities, Topics
 from karafka.events import Events, MetadataIgnored, NotRouted, OutOfRange, TopicRenewed
 from karafka.exactly_once import ExactlyOnce, take_over
@@ -141,12 +142,15 @@ class Arrivals:
         work = self._work(place.topic)
         if work is None or work.transacting is None:
             return None
-        producer = work.transacting(f"{self._group}.{place.topic}.{place.partition}")
-        return ExactlyOnce(work.handler, place, self._group, producer, self._names)
+        # No topic has a colon in its name, so no two partitions have one id.
+        producer = partial(work.transacting, f"{self._group}:{place.topic}:{place.partition}")
+        batch = work.policy.batch
+        return ExactlyOnce(work.handler, place, self._group, producer, self._names, batch=batch)
 
     def assignment(self, place: Place, offset: int) -> Assignment:
         """What user code is to see of `place`, read from `offset`."""
-        kind = Assignment if self._policy(place.topic).lane is None else LaneAssignment
+        policy = self._policy(place.topic)
+        kind = TransactedAssignment if policy.exactly_once else Assignment if policy.lane is None else LaneAssignment
         return kind(self._group, place.topic, place.partition, offset, self._put)
 
     def missed(self, place: Place, begin: Begin) -> None:

@@ -164,6 +164,18 @@ class LaneAssignment(Assignment):
         return taken
 
 
+class TransactedAssignment(Assignment):
+    """The same where a transaction finishes messages, and no mark does."""
+
+    __slots__ = ()
+
+    def mark(self, offset: int) -> bool:
+        raise RuntimeError(
+            f"mark({offset}): on a route with exactly_once=True a message is finished by the transaction that sends "
+            "its results, and by nothing else"
+        )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Marked:
     """There are new marks."""

@@ -256,6 +256,10 @@ class Unsettled(Exception):  # noqa: N818 - a way to answer, not an error by its
 class Transactor(Sender, Protocol):
     """A `Sender` with a `transactional.id`. Its steps are one thread's at a time; all raise `Unsettled`."""
 
+    @property
+    def fenced(self) -> bool:
+        """Whether another producer has taken over the id."""
+
     def ready(self, timeout: float) -> None:
         """Take over the id: what another producer of that id has not committed is aborted. Once, before all else."""
 

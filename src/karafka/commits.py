@@ -101,6 +101,10 @@ class Commits:
         self._wanted[partition] = None
         self._finished += finished
 
+    def done(self, partition: Partition) -> None:
+        """A transaction has committed what is finished of it: markers may come behind."""
+        self._done[partition] = None
+
     def forget(self, partition: Partition) -> None:
         """Not ours any more: an answer about it means nothing."""
         self.refuse(partition)

@@ -21,8 +21,18 @@ from typing import Any
 
 from karafka.client import Kept, Topics
 from karafka.delivery import Handle
-from karafka.errors import BrokerError, DeliveryError, Error, TransactionError
-from karafka.messages import Handler, Place, Run, offset_of
+from karafka.errors import (
+    BrokerError,
+    DeliveryError,
+    Error,
+    FencedError,
+    InvalidMessageError,
+    NotAuthorizedError,
+    TooLargeError,
+    TransactionError,
+    UnknownTopicError,
+)
+from karafka.messages import Handler, Place, Run
 from karafka.outgoing import Letter
 from karafka.producer import Producer
 
@@ -42,14 +52,20 @@ CLOSE = 5.0
 class Outbox:
     """What one run's messages sent so far, each with the offset of its message. The worker's."""
 
-    __slots__ = ("_producer", "letters")
+    __slots__ = ("_producer", "letters", "over")
 
     def __init__(self, producer: Producer) -> None:
         self._producer = producer
         self.letters: list[tuple[int, Letter]] = []
+        #: Whether its run has ended.
+        self.over = False
 
     def add(self, offset: int, topic: str, payload: Any, **options: Any) -> None:
-        """Keep what the message at `offset` sends; checked now. Raises `InvalidMessageError`."""
+        """Keep what the message at `offset` sends; checked now. Raises `InvalidMessageError`, `RuntimeError`."""
+        if self.over:
+            raise RuntimeError(
+                f"a message to {topic!r} comes after the perform that sends it has ended: too late for its transaction"
+            )
         self.letters.append((offset, self._producer.letter(topic, payload, **options)))
 
 
@@ -61,13 +77,23 @@ class ExactlyOnce:
     """
 
     def __init__(
-        self, handler: Handler, place: Place, group: str, producer: Producer, topics: Callable[[], Topics]
+        self,
+        handler: Handler,
+        place: Place,
+        group: str,
+        producer: Callable[[], Producer],
+        topics: Callable[[], Topics],
+        *,
+        batch: bool,
     ) -> None:
+        """`producer` makes one with the `transactional.id`; `batch`: messages are finished by batches."""
         self._handler: Any = handler
         self._place = place
         self._group = group
-        self._producer = producer
+        self._make = producer
+        self._producer = producer()
         self._topics = topics
+        self._batch = batch
         self._failures = 0
         self.member: object = None
         self.beside: Callable[[], str] = str
@@ -78,11 +104,14 @@ class ExactlyOnce:
     def take_over(self) -> None:
         """Abort what a former owner left open. Raises nothing: it is done at the first transaction otherwise."""
         with suppress(Error):
-            self._producer.pipe.line()
+            self._producer.pipe.renewed(time.monotonic() + TAKE_OVER)
 
     def close(self) -> None:
         """The partition is gone. Does not wait."""
-        Thread(target=self._producer.close, args=(CLOSE,), name="karafka-closing-producer", daemon=True).start()
+        self._let_go(self._producer)
+
+    def _let_go(self, producer: Producer) -> None:
+        Thread(target=producer.close, args=(CLOSE,), name="karafka-closing-producer", daemon=True).start()
 
     def _perform(self, run: Run) -> None:
         inner, outbox = self._begun(run)
@@ -113,6 +142,7 @@ class ExactlyOnce:
 
     def _settle(self, run: Run, inner: Run, outbox: Outbox, error: BaseException | None) -> BaseException | None:
         """Commit what `inner` has finished: then, and only then, `run` has finished it. What is to be raised."""
+        outbox.over = True
         run.recalled = run.recalled or inner.recalled
         finished = inner.finished
         while finished:
@@ -121,9 +151,11 @@ class ExactlyOnce:
             try:
                 self._commit(sent, position)
             except Refusal as refusal:
-                # One of them sent what can never be delivered: it failed, and those before it are finished.
-                error = refusal.error
-                finished = sum(offset < refusal.offset for offset in map(offset_of, run.records[:finished]))
+                # One of them sent what can never be delivered, and the brokers refuse what came with it too: so fewer,
+                # until it stands alone; those behind are performed again.
+                least = run.batch if self._batch else 1
+                alone = finished <= least
+                error, finished = (refusal.error, 0) if alone else (None, max(least, finished // least // 2 * least))
                 continue
             except Error as failed:
                 if not self._committed(position, failed):
@@ -142,7 +174,7 @@ class ExactlyOnce:
         try:
             handles = opened.post_many([letter for _, letter in sent])
             opened.poller.flush(FLUSH)
-            _refuse(sent, handles)
+            _refuse(handles)
             kept = Kept(position, self.beside())
             opened.keep({self._place: kept}, self.member, time.monotonic() + STEP)
         except BaseException as error:
@@ -153,11 +185,16 @@ class ExactlyOnce:
     def _committed(self, position: int, failed: Error) -> bool:
         """A commit failed. Whether it took place all the same, as the brokers have it; waits before it answers no."""
         self._failures += 1
+        if isinstance(failed, FencedError) and not self.gone():
+            # Somebody had it for a moment, a former owner most likely. As long as the group says that the partition is
+            # ours nobody else can commit its offsets.
+            before, self._producer = self._producer, self._make()
+            self._let_go(before)
         unknown = isinstance(failed, TransactionError) and failed.unknown
         while unknown and not self.gone():
             try:
                 # Another client of that id: the brokers bring to its end what the one before has begun.
-                self._producer.pipe.line()
+                self._producer.pipe.renewed(time.monotonic() + ASK)
                 kept = self._topics().committed(self._group, [self._place], ASK)[self._place]
             except (BrokerError, TransactionError):
                 time.sleep(ASK_AGAIN)
@@ -170,22 +207,25 @@ class ExactlyOnce:
 
 
 class Refusal(Exception):  # noqa: N818 - a way to answer
-    """The message at `offset` sent what can never be delivered."""
+    """One of them sent what can never be delivered."""
 
-    def __init__(self, offset: int, error: DeliveryError) -> None:
+    def __init__(self, error: DeliveryError) -> None:
         super().__init__(str(error))
-        self.offset = offset
         self.error = error
 
 
-def _refuse(sent: list[tuple[int, Letter]], handles: Iterable[Handle]) -> None:
-    """Raises `Refusal` for the first that can never be delivered, its error for one that was not this time."""
-    failed = [(offset, one.error) for (offset, _), one in zip(sent, handles, strict=True) if one.error is not None]
-    for offset, error in failed:
-        if not error.retriable:
-            raise Refusal(offset, error)
+# What an error of these kinds is about is the message.
+BLAMED = (InvalidMessageError, TooLargeError, UnknownTopicError, NotAuthorizedError)
+
+
+def _refuse(handles: Iterable[Handle]) -> None:
+    """Raises `Refusal` for what can never be delivered, its error for what was not this time."""
+    failed = [one.error for one in handles if one.error is not None]
+    for error in failed:
+        if isinstance(error, BLAMED):
+            raise Refusal(error)
     if failed:
-        raise failed[0][1]
+        raise failed[0]
 
 
 def take_over(several: Iterable[ExactlyOnce]) -> None:

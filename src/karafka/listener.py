@@ -550,6 +550,8 @@ class Listener:
         setback = partition.settle(outcome)
         if partition.suspicion is not None:
             self._quarantine.settled(partition)
+        if partition.exactly_once is not None:
+            self._commits.done(partition)
         finished = job.run.finished
         back[partition] = back.get(partition, 0) + finished
         if finished and self._events.wants(told.Performed):

@@ -144,6 +144,12 @@ def check_key(topic: str, key: object) -> None:
         )
 
 
+def check_tombstone(topic: str, key: object) -> None:
+    """Refuse a tombstone without a key. Raises `InvalidMessageError`."""
+    if not key:
+        raise InvalidMessageError(f"a tombstone for {topic!r} without a key deletes nothing", topic=topic)
+
+
 def checked_headers(topic: str, key: Key, headers: Headers) -> list[Header]:
     """`headers` as pairs, text as UTF-8. Raises `InvalidMessageError`."""
     made: list[Header] = []

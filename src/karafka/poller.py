@@ -63,6 +63,7 @@ class Poller:
         self.client = client
         #: How many messages were not delivered.
         self.failures = 0
+        self.last_error: DeliveryError | None = None
         #: Why it takes nothing new; empty while it does.
         self.over = ""
         self._events = events
@@ -174,6 +175,7 @@ class Poller:
     def failed(self, handle: Handle, error: DeliveryError, *, heard: bool) -> None:
         """`handle` has failed; whether somebody waits for it."""
         self.failures += 1
+        self.last_error = error
         self._doubtful = self._doubtful or isinstance(error, DeliveryTimeoutError)
         if self._events.wants(DeliveryFailed):
             self._events.tell(

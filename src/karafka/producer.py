@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, cast
 
 from karafka.checks import in_loop, number, refuse_in_loop
 from karafka.client import Quick, Refused, Remedy, Sender, Transactor, Unsettled
@@ -28,6 +28,7 @@ from karafka.config import Setting
 from karafka.delivery import Delivery, Failure, Fault, Handle, Handles, Labelled, ToldHandle, after_fork, error_of
 from karafka.delivery import refused as refused_handle
 from karafka.errors import (
+    ClientFailedError,
     ConfigError,
     DeliveryError,
     Error,
@@ -47,6 +48,7 @@ from karafka.outgoing import (
     Row,
     Writers,
     check_key,
+    check_tombstone,
     checked_headers,
     checked_partition,
     described,
@@ -157,6 +159,8 @@ class Producer:
         #: Where there is a `transactional.id`; `pipe` is then who sends. The package's own.
         self.transactions: Transactions | None = None
         self.pipe = self
+        #: Whether its client is made by `renewed` alone.
+        self.made_by_hand = False
         self._forked = False
         if "transactional.id" in self._kafka:
             self.transactions = self._made_transactional(str(self._kafka["transactional.id"]))
@@ -204,8 +208,8 @@ class Producer:
         queue stays full (on an event loop, which must not wait: at once), and what `before_send` raises.
         """
         if self._before_send:
-            return self._post(self.letter(topic, payload, key, headers, partition, timestamp, label))
-        # What `letter` and `_post` do, in the words that cost least: this is the path of most messages.
+            return self.post(self.letter(topic, payload, key, headers, partition, timestamp, label))
+        # What `letter` and `post` do, in the words that cost least: this is the path of most messages.
         poller, quick = self._line or self._open(topic, key)
         try:
             write = self._writers[topic]
@@ -220,12 +224,12 @@ class Producer:
         if self._listened != self.events.count:
             self._listen()
         if self._told:
-            return self._post(Letter(topic, value, key, pairs, at, moment, label))
+            return self.post(Letter(topic, value, key, pairs, at, moment, label))
         handle = Handle(topic, key, None, poller) if label is None else Labelled(topic, key, label, poller)
         try:
             quick(topic, value, key, at, handle, None, moment, pairs)
-        except Exception:  # noqa: BLE001 - it was not accepted: `_post` does it again, and says why
-            return self._post(Letter(topic, value, key, pairs, at, moment, label))
+        except Exception:  # noqa: BLE001 - it was not accepted: `post` does it again, and says why
+            return self.post(Letter(topic, value, key, pairs, at, moment, label))
         if poller.over:
             poller.see_through(handle)
         self._sent = sent = self._sent + 1
@@ -248,7 +252,7 @@ class Producer:
         """Send a message and wait until the broker has confirmed it. Raises as `produce_async` and `Handle.wait` do."""
         refuse_in_loop("produce_sync", "await producer.produce_async(…)")
         if self.transactions is not None:
-            with self.transaction() as transaction:
+            with self.transaction(TIMEOUT if timeout is None else timeout) as transaction:
                 handle = transaction.produce_async(
                     topic, payload, key=key, headers=headers, partition=partition, timestamp=timestamp, label=label
                 )
@@ -299,7 +303,7 @@ class Producer:
             handle = (Handle if label is None else Labelled)(one.topic, one.key, label, poller)
             try:
                 quick(one.topic, one.value, one.key, one.partition, handle, None, one.timestamp, one.headers)
-            except Exception:  # noqa: BLE001 - it was not accepted: `_post` does it again, and says why
+            except Exception:  # noqa: BLE001 - it was not accepted: `post` does it again, and says why
                 handle = self._accepted(one)
             else:
                 if poller.over:
@@ -314,7 +318,7 @@ class Producer:
         """
         refuse_in_loop("produce_many_sync", "await producer.produce_many_async(…)")
         if self.transactions is not None:
-            with self.transaction() as transaction:
+            with self.transaction(TIMEOUT if timeout is None else timeout) as transaction:
                 handles = transaction.produce_many_async(messages)
                 handles.wait(timeout)
             return handles.wait()
@@ -324,8 +328,7 @@ class Producer:
         self, topic: str, key: str | bytes, *, headers: Headers | None = None, partition: int | None = None
     ) -> Handle:
         """Say that `key` is deleted: a null payload, which compaction keeps instead of what was there."""
-        if not key:
-            raise InvalidMessageError(f"a tombstone for {topic!r} without a key deletes nothing", topic=topic)
+        check_tombstone(topic, key)
         return self.produce_async(topic, None, key=key, headers=headers, partition=partition)
 
     def letter(
@@ -357,7 +360,7 @@ class Producer:
         at = -1 if partition is None else checked_partition(topic, partition)
         return Letter(topic, value, key, pairs, at, 0 if timestamp is None else milliseconds(topic, timestamp), label)
 
-    def _post(self, letter: Letter) -> Handle:
+    def post(self, letter: Letter) -> Handle:
         """Send it: waiting for room, with another client if this one is of no more use. Raises `DeliveryError`."""
         until: float | None = None
         tries = 0
@@ -400,7 +403,7 @@ class Producer:
     def _accepted(self, letter: Letter) -> Handle:
         """Its handle; one that has failed where it was not accepted."""
         try:
-            return self._post(letter)
+            return self.post(letter)
         except DeliveryError as error:
             return refused_handle(letter.topic, letter.key, letter.label, error)
 
@@ -412,7 +415,7 @@ class Producer:
         return error_of(failure, letter.topic, letter.key)
 
     def _full(self, letter: Letter, waiting: int) -> QueueFullError:
-        if in_loop() or self.line().serves_here:
+        if in_loop() or (self._line is not None and self._line[0].serves_here):
             said = f"the queue is full, {waiting} messages wait: await handles of before, then send more"
         else:
             said = (
@@ -440,6 +443,7 @@ class Producer:
         """
         if self._closed:
             raise ProducerClosedError(self._closed, topic=topic, key=key)
+        _end_with_child()
         self._buffer.append(self.letter(topic, payload, key, headers, partition, timestamp, label))
 
     @property
@@ -478,7 +482,7 @@ class Producer:
             while self._buffer:
                 letter = self._buffer[0]
                 try:
-                    sent.append((letter, self._post(letter)))
+                    sent.append((letter, self.post(letter)))
                 except DeliveryError as refused:
                     if refused.retriable:
                         error = refused
@@ -524,13 +528,22 @@ class Producer:
             before_send=self._before_send,
             max_wait_on_full=self._max_wait,
             events=self.events,
-            sender=partial(_taken_over, self._make, named),
+            sender=self._make,
         )
+        self.pipe.made_by_hand = True
         return Transactions(named, self.pipe, self.events)
 
-    def line(self) -> Poller:
-        """The client that takes messages now. The package's own. Raises `TransactionError`, `ProducerClosedError`."""
-        return (self._line or self._open())[0]
+    def renewed(self, by: float) -> Poller:
+        """The client by which transactions send, another one if there is none of use. The package's own."""
+        line = self._line
+        if line is not None and not line[0].over:
+            return line[0]
+        client = _taken_over(self._make, by)
+        with self._lock:
+            if self._closed:
+                client.close()
+                raise ProducerClosedError(self._closed)
+            return self._begun(client)[0]
 
     # ── others like it ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -575,7 +588,7 @@ class Producer:
         What is buffered stays so: see `flush_sync`.
         """
         refuse_in_loop("flush", "await the handles")
-        line = self._line
+        line = self.pipe._line  # noqa: SLF001 - of this class
         return line[0].flush(timeout) if line is not None else 0
 
     def close(self, timeout: float = 60.0) -> int:
@@ -594,7 +607,7 @@ class Producer:
         if self._line is not None:
             self._line[0].refuse_here("close")
         if self.transactions is not None:
-            self.transactions.close(max(0.0, by - time.monotonic()))
+            self.transactions.close(f"{reason}: make a new one", max(0.0, by - time.monotonic()))
             self.pipe._close(by, reason)  # noqa: SLF001 - of this class
         variants = list(self._variants.values())
         left = sum(one._close(by, reason) for one in variants)  # noqa: SLF001 - they are of this class
@@ -627,7 +640,7 @@ class Producer:
 
     def statistics(self) -> Statistics:
         """What its client did so far."""
-        line = self._line
+        line = self.pipe._line  # noqa: SLF001 - of this class
         if line is None:
             return Statistics(buffered=self.buffered)
         client = line[0].client
@@ -677,6 +690,8 @@ class Producer:
         with self._lock:
             if self._closed:
                 raise ProducerClosedError(self._closed, topic=topic, key=key)
+            if self.made_by_hand and self._line is None:
+                raise ClientFailedError("the client of this transaction is of no more use", topic=topic, key=key)
             if self.transactions is not None:
                 raise ConfigError(
                     f"this producer has the transactional.id {self._kafka['transactional.id']!r}: send by a "
@@ -684,13 +699,16 @@ class Producer:
                 )
             if self._line is not None:
                 return self._line
-            _end_with_child()
-            client = self._make()
-            poller = Poller(client, self.events, partial(_lost, weakref.ref(self)))
-            poller.start()
-            self._line = poller, client.quick
-            self._estate.poller = poller
-            return self._line
+            return self._begun(self._make())
+
+    def _begun(self, client: Sender) -> tuple[Poller, Quick]:
+        """With the lock: `client` takes messages from here on."""
+        _end_with_child()
+        poller = Poller(client, self.events, partial(_lost, weakref.ref(self)))
+        poller.start()
+        self._line = line = poller, client.quick
+        self._estate.poller = poller
+        return line
 
     def lose(self, poller: Poller) -> None:
         """Its client is of no more use: the next message gets another one. The package's own; any thread."""
@@ -757,16 +775,17 @@ def _connected(kafka: Mapping[str, Any]) -> Sender:
     return ConfluentTransactor(kafka) if "transactional.id" in kafka else ConfluentSender(kafka)
 
 
-def _taken_over(connected: Callable[[], Sender], name: str) -> Sender:
-    """A client that has taken over the `transactional.id`. Raises `TransactionError`."""
-    made: Any = connected()
-    transactor: Transactor = made
+def _taken_over(connected: Callable[[], Sender], by: float) -> Sender:
+    """A client that has taken over its `transactional.id`. Raises `TransactionError`."""
+    transactor = cast("Transactor", connected())
     try:
-        take(transactor.ready, time.monotonic() + TIMEOUT)
-    except Unsettled as unsettled:
+        take(transactor.ready, by)
+    except BaseException as error:
         transactor.close()
-        said = f"the transactional.id {name!r} could not be taken over: {unsettled} ({unsettled.code})"
-        raise TransactionError(said, retriable=unsettled.remedy is Remedy.AGAIN) from unsettled
+        if not isinstance(error, Unsettled):
+            raise
+        said = f"the transactional.id could not be taken over: {error} ({error.code})"
+        raise TransactionError(said, retriable=error.remedy is Remedy.AGAIN) from error
     return transactor
 
 

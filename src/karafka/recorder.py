@@ -126,6 +126,10 @@ class Recorder:
 
     # ── transactions ─────────────────────────────────────────────────────────────────────────────────────────
 
+    @property
+    def fenced(self) -> bool:
+        return False
+
     def ready(self, timeout: float) -> None: ...
 
     def begin(self) -> None:

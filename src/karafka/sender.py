@@ -102,6 +102,7 @@ class Reports:
         self._error_cb = error_cb
         self.news: list[Trouble] = []
         self.given_up = CLOSED
+        self.fenced = False
         self.statistics = ""
         # What the client said of the cluster last, and when.
         self._trouble: Trouble | None = None
@@ -128,6 +129,7 @@ class Reports:
 
     def on_error(self, error: KafkaError) -> None:
         said = trouble(error)
+        self.fenced = self.fenced or error.code() in FENCED
         # What only a consumer dies of.
         if said.effect is Effect.END and not error.fatal():
             said = Trouble(said.code, said.text, Effect.NEWS)
@@ -204,7 +206,8 @@ class ConfluentSender:
 
     def close(self) -> None:
         # Not its own `close`: another thread may be inside `send`. It ends with the last one that holds it.
-        self._client, self.quick = _GONE, cast("Quick", _GONE.produce)
+        gone = _Gone(fenced=self._reports.fenced)
+        self._client, self.quick = gone, cast("Quick", gone.produce)
 
     def leave_behind(self) -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._client))
@@ -213,6 +216,9 @@ class ConfluentSender:
 
 class _Gone:
     """In the place of a client that was let go."""
+
+    def __init__(self, *, fenced: bool) -> None:
+        self._remedy = Remedy.FENCED if fenced else Remedy.END
 
     def __len__(self) -> int:
         return 0
@@ -226,12 +232,18 @@ class _Gone:
 
     def purge(self) -> None: ...
 
+    def _step(self, *_: object) -> None:
+        raise Unsettled(self._remedy, "", "the client was closed")
 
-_GONE = _Gone()
+    init_transactions = begin_transaction = send_offsets_to_transaction = commit_transaction = abort_transaction = _step
 
 
 class ConfluentTransactor(ConfluentSender):
     """`client.Transactor`: the same with a `transactional.id`. Its steps are one thread's at a time."""
+
+    @property
+    def fenced(self) -> bool:
+        return self._reports.fenced
 
     def ready(self, timeout: float) -> None:
         with _settled():

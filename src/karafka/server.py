@@ -510,8 +510,12 @@ class Server:
 
     def _transacting(self, subscription: Subscription, transactional_id: str) -> Producer:
         """A producer for the transactions of one partition; its listener closes it."""
+        kafka = {**self.app.config.kafka, **subscription.kafka}
+        timeouts = (kafka.get(name, 0) for name in ("message.timeout.ms", "delivery.timeout.ms"))
+        # The client takes none that is shorter than a message may take.
+        longest = max(OPEN_TRANSACTION, *(int(one) for one in timeouts))
         return self.app.producer_for(
-            {"transaction.timeout.ms": OPEN_TRANSACTION, **subscription.kafka, "transactional.id": transactional_id}
+            {"transaction.timeout.ms": longest, **subscription.kafka, "transactional.id": transactional_id}
         )
 
     def _pool(self, route: Route) -> Pool:

@@ -9,20 +9,30 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from threading import Lock, get_ident
 from types import TracebackType
-from typing import Any, NoReturn, Protocol, cast
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from karafka.checks import refuse_in_loop
 from karafka.client import Kept, Remedy, Transactor, Unsettled
 from karafka.delivery import Handle, Handles
-from karafka.errors import ConfigError, FencedError, TransactionError, words
+from karafka.errors import (
+    ConfigError,
+    DeliveryError,
+    FencedError,
+    ProducerClosedError,
+    TransactionError,
+    words,
+)
 from karafka.events import Events, TransactionAborted, TransactionBegun, TransactionCommitted
 from karafka.messages import Place
-from karafka.outgoing import Headers, Key, Letter, Moment, Row
+from karafka.outgoing import Headers, Key, Letter, Moment, Row, check_tombstone
 from karafka.poller import Poller
+
+T = TypeVar("T")
 
 # How long a step may take altogether, over all its tries.
 TIMEOUT = 60.0
@@ -33,30 +43,28 @@ PAUSE = 0.05
 
 
 class Pipe(Protocol):
-    """What a transaction sends by: a `Producer` whose client is the transactional one."""
+    """What a transaction sends by: a `Producer` whose client is made by nobody but `renewed`."""
 
-    def line(self) -> Poller:
-        """Its client, with the `transactional.id` taken over. Raises `TransactionError`."""
+    def renewed(self, by: float) -> Poller:
+        """Its client, with the `transactional.id` taken over: another one if there is none of use. Until `by`.
 
-    def produce_async(
+        Raises `TransactionError`, `ProducerClosedError`.
+        """
+
+    def letter(
         self,
         topic: str,
         payload: Any,
-        *,
         key: Key = None,
         headers: Headers | None = None,
         partition: int | None = None,
         timestamp: Moment = None,
         label: Any = None,
-    ) -> Handle: ...
+    ) -> Letter: ...
 
-    def produce_many_async(self, messages: Iterable[Row]) -> Handles: ...
+    def post(self, letter: Letter) -> Handle: ...
 
     def post_many(self, letters: Sequence[Letter]) -> list[Handle]: ...
-
-    def tombstone(
-        self, topic: str, key: str | bytes, *, headers: Headers | None = None, partition: int | None = None
-    ) -> Handle: ...
 
 
 class Aborted(Exception):  # noqa: N818 - not an error: the user's decision
@@ -69,10 +77,13 @@ class Transaction:
     A handle that has ended means that the broker has the message; readers of what is committed see it after the commit.
     """
 
-    def __init__(self, pipe: Pipe, poller: Poller) -> None:
+    def __init__(self, owner: Transactions, pipe: Pipe, poller: Poller) -> None:
+        self._owner = owner
         self._pipe = pipe
         self._poller = poller
         self._over = ""
+        # Held while a message goes to the client, so that none goes after the end: into the next transaction.
+        self._gate = Lock()
         self._failures = poller.failures
         #: How many messages were sent by it.
         self.count = 0
@@ -89,28 +100,23 @@ class Transaction:
         label: Any = None,
     ) -> Handle:
         """As `Producer.produce_async`. Raises `TransactionError` when the transaction is over."""
-        self._check()
-        handle = self._pipe.produce_async(
-            topic, payload, key=key, headers=headers, partition=partition, timestamp=timestamp, label=label
-        )
-        self.count += 1
+        letter = self._pipe.letter(topic, payload, key, headers, partition, timestamp, label)
+        with self._gate:
+            self._check()
+            handle = self._pipe.post(letter)
+            self.count += 1
         return handle
 
     def produce_many_async(self, messages: Iterable[Row]) -> Handles:
         """As `Producer.produce_many_async`."""
-        self._check()
-        handles = self._pipe.produce_many_async(messages)
-        self.count += len(handles)
-        return handles
+        return Handles(self.post_many([self._pipe.letter(**row) for row in messages]))
 
     def tombstone(
         self, topic: str, key: str | bytes, *, headers: Headers | None = None, partition: int | None = None
     ) -> Handle:
         """As `Producer.tombstone`."""
-        self._check()
-        handle = self._pipe.tombstone(topic, key, headers=headers, partition=partition)
-        self.count += 1
-        return handle
+        check_tombstone(topic, key)
+        return self.produce_async(topic, None, key=key, headers=headers, partition=partition)
 
     def commit_offsets(self, offsets: Mapping[tuple[str, int], int], group: object, timeout: float = TIMEOUT) -> None:
         """Have `offsets` (topic and partition to the next to read) committed with the transaction.
@@ -129,9 +135,10 @@ class Transaction:
 
     def post_many(self, letters: Sequence[Letter]) -> list[Handle]:
         """Send what `Producer.letter` made."""
-        self._check()
-        self.count += len(letters)
-        return self._pipe.post_many(letters)
+        with self._gate:
+            self._check()
+            self.count += len(letters)
+            return self._pipe.post_many(letters)
 
     def keep(self, offsets: Mapping[Place, Kept], member: object, by: float) -> None:
         """`commit_offsets` in the engine's words."""
@@ -139,9 +146,10 @@ class Transaction:
         try:
             take(partial(self.transactor.add_offsets, offsets, member), by)
         except Unsettled as unsettled:
+            if unsettled.remedy is Remedy.FENCED:
+                raise self._owner.given_up(self, unsettled, "its offsets were not taken") from unsettled
             raise TransactionError(
-                f"offsets were not taken into the transaction: {unsettled} ({unsettled.code})",
-                retriable=unsettled.remedy is not Remedy.FENCED,
+                f"offsets were not taken into the transaction: {unsettled} ({unsettled.code})", retriable=True
             ) from unsettled
 
     @property
@@ -152,13 +160,20 @@ class Transaction:
     def poller(self) -> Poller:
         return self._poller
 
+    @property
+    def over(self) -> str:
+        """Why nothing can be sent by it any more; empty while it can."""
+        return self._over
+
     def end(self, reason: str) -> None:
-        self._over = self._over or reason
+        """From here on nothing goes to the client by it."""
+        with self._gate:
+            self._over = self._over or reason
 
     @property
-    def failed(self) -> bool:
-        """Whether a message of it was not delivered."""
-        return self._poller.failures > self._failures
+    def failed(self) -> DeliveryError | None:
+        """Why a message of it was not delivered; None if none is known to have failed."""
+        return self._poller.last_error if self._poller.failures > self._failures else None
 
     def _check(self) -> None:
         if self._over:
@@ -168,17 +183,23 @@ class Transaction:
 
 
 class Transactions:
-    """See the module. Any thread. `pipe` sends by a client that `connected` made."""
+    """See the module. Any thread. `pipe` sends."""
 
     def __init__(self, transactional_id: str, pipe: Pipe, events: Events) -> None:
         self._id = transactional_id
         self._pipe = pipe
         self._events = events
         self._turn = Lock()
+        # Held while a step is taken: the client takes one at a time.
+        self._stepping = Lock()
         self._open: Transaction | None = None
         self._owner: object = None
         self._since = 0.0
+        # The last one's, whose client may have heard since that another has taken over.
+        self._last: Transaction | None = None
         self._fenced = ""
+        self._closed = ""
+        self._aside: ThreadPoolExecutor | None = None
 
     def begin(self, timeout: float = TIMEOUT) -> Transaction:
         """Open one, once the one before has ended. Raises `TransactionError`; `ConfigError` for one inside another."""
@@ -197,22 +218,44 @@ class Transactions:
             if time.monotonic() >= by:
                 raise self._taken(timeout)
             await asyncio.sleep(PAUSE / 10)
-        opening = asyncio.ensure_future(asyncio.to_thread(self._opened, by, task))
+        opening = self.aside(self._opened, by, task)
         try:
-            return await asyncio.shield(opening)
+            return await asyncio.shield(asyncio.wrap_future(opening))
         except asyncio.CancelledError:
-            # Nobody will end it who has not got it.
-            with suppress(TransactionError, ConfigError):
-                await asyncio.to_thread(self.abort, await opening, "cancelled", timeout)
+            opening.add_done_callback(self._drop)  # nobody will end it who has not got it
             raise
 
+    def _drop(self, opening: Future[Transaction]) -> None:
+        if opening.exception() is None:
+            self.abort(opening.result(), "cancelled")
+
+    def aside(self, step: Callable[..., T], *arguments: Any) -> Future[T]:
+        """`step` on a thread beside the loop; it comes to its end whoever is cancelled meanwhile."""
+        if self._aside is None:
+            self._aside = ThreadPoolExecutor(1, "karafka-transactions")
+        return self._aside.submit(step, *arguments)
+
     def _refuse(self, caller: object) -> None:
-        if self._fenced:
-            raise FencedError(self._fenced)
         if self._owner == caller:
             raise ConfigError(
                 f"a transaction of {self._id!r} is begun inside another: send by the one that is open, or end it first"
             )
+        self._refuse_for_good()
+
+    def _refuse_for_good(self) -> None:
+        if self._last is not None and self._last.transactor.fenced:
+            self._fenced = self._fenced or self._said_fenced
+        if self._fenced:
+            raise FencedError(self._fenced)
+        if self._closed:
+            raise ProducerClosedError(self._closed)
+
+    @property
+    def _said_fenced(self) -> str:
+        return (
+            f"another producer has taken over the transactional.id {self._id!r}: what this one sends counts no more. "
+            "Each live producer needs an id of its own; make a new Producer only if this one is to go on"
+        )
 
     def _taken(self, timeout: float) -> TransactionError:
         said = f"another transaction of {self._id!r} has been open for {timeout:g} s"
@@ -221,11 +264,13 @@ class Transactions:
     def _opened(self, by: float, caller: object) -> Transaction:
         """With the turn, which it gives back where it fails."""
         try:
-            opened = Transaction(self._pipe, self._pipe.line())
+            self._refuse_for_good()  # what happened while the turn was waited for
+            opened = self._last = Transaction(self, self._pipe, self._pipe.renewed(by))
             try:
-                take(lambda _left: opened.transactor.begin(), by)
+                with self._stepping:
+                    take(lambda _left: opened.transactor.begin(), by)
             except Unsettled as unsettled:
-                raise self._given_up(opened, unsettled, "not begun") from unsettled
+                raise self.given_up(opened, unsettled, "not begun") from unsettled
         except BaseException:
             self._turn.release()
             raise
@@ -236,46 +281,72 @@ class Transactions:
     def commit(self, opened: Transaction, timeout: float = TIMEOUT) -> None:
         """All that was sent is confirmed, and committed; else it is aborted. Raises `TransactionError`."""
         by = time.monotonic() + timeout
+        over = opened.over
         opened.end("it is being committed")
         try:
-            opened.poller.flush(timeout)
-            take(opened.transactor.commit, by)
-        except Unsettled as unsettled:
-            if unsettled.remedy is Remedy.ABORT:
-                self._abort(opened, str(unsettled), by)
-                raise TransactionError(
-                    f"a transaction of {self._id!r} was aborted: {unsettled} ({unsettled.code})",
-                    retriable=unsettled.passes,
-                ) from unsettled
-            said = "whether it is committed is not known"
-            raise self._given_up(opened, unsettled, said, unknown=True) from unsettled
+            with self._stepping:
+                self._commit(opened, over, by)
+        except TransactionError:
+            raise
+        except BaseException:
+            # Nobody knows how far it came: another client's beginning brings it to its end.
+            opened.poller.end(f"a commit of {self._id!r} was interrupted")
+            raise
         finally:
-            self._release(opened, "it has ended")
+            self._release(opened)
         elapsed = time.monotonic() - self._since
         self._events.tell(TransactionCommitted(transactional_id=self._id, count=opened.count, elapsed=elapsed))
 
+    def _commit(self, opened: Transaction, over: str, by: float) -> None:
+        if over:
+            if self._open is opened:
+                self._abort(opened, over, by)
+            raise TransactionError(f"a transaction of {self._id!r} was not committed: {over}", retriable=False)
+        try:
+            opened.poller.flush(max(0.0, by - time.monotonic()))
+            take(opened.transactor.commit, by)
+        except Unsettled as unsettled:
+            if unsettled.remedy is not Remedy.ABORT:
+                raise self.given_up(opened, unsettled, "whether it is committed is not known", unknown=True) from None
+            cause, why = opened.failed or unsettled, opened.failed or f"{unsettled} ({unsettled.code})"
+            self._abort(opened, str(why), by)
+            retriable = unsettled.passes and (opened.failed is None or opened.failed.retriable)
+            raise TransactionError(f"a transaction of {self._id!r} was aborted: {why}", retriable=retriable) from cause
+
     def abort(self, opened: Transaction, reason: str, timeout: float = TIMEOUT) -> None:
         """Nothing of it is ever seen. Where that cannot be said to the brokers the client is given up: they abort it
-        when another one takes over, or its time is over. Raises nothing.
+        when another one takes over, or its time is over. Raises nothing; nothing if it was ended already.
         """
         opened.end("it was aborted")
         try:
-            self._abort(opened, reason, time.monotonic() + timeout)
+            with self._stepping:
+                if self._open is opened:
+                    self._abort(opened, reason, time.monotonic() + timeout)
         finally:
-            self._release(opened, "it has ended")
+            self._release(opened)
 
-    def close(self, timeout: float) -> None:
-        """Abort what is open, and begin nothing more."""
+    def close(self, reason: str, timeout: float) -> None:
+        """Abort what is open, unless it is just being committed, and begin nothing more."""
+        self._closed = reason
         opened = self._open
-        if opened is not None:
-            self.abort(opened, "the producer was closed", timeout)
+        if opened is None:
+            return
+        opened.end(reason)
+        if self._stepping.acquire(timeout=max(0.0, timeout)):
+            try:
+                if self._open is opened:
+                    self._open = None  # whoever ends it finds it ended
+                    self._abort(opened, reason, time.monotonic() + max(STEP, timeout))
+            finally:
+                self._stepping.release()
 
     def _abort(self, opened: Transaction, reason: str, by: float) -> None:
+        failed = opened.failed
         try:
             take(opened.transactor.abort, by)
         except Unsettled as unsettled:
-            self._given_up(opened, unsettled, "not aborted")
-        if opened.failed:
+            self.given_up(opened, unsettled, "not aborted")
+        if failed is not None:
             # The brokers miss its number in the sequence, and would refuse the next transaction (seen with librdkafka
             # 2.16 on Kafka 4.3: OUT_OF_ORDER_SEQUENCE_NUMBER); another client begins a sequence of its own.
             opened.poller.end("a message of its transaction was not delivered")
@@ -284,23 +355,22 @@ class Transactions:
             TransactionAborted(transactional_id=self._id, count=opened.count, elapsed=elapsed, error=reason)
         )
 
-    def _given_up(
+    def given_up(
         self, opened: Transaction, unsettled: Unsettled, said: str, *, unknown: bool = False
     ) -> TransactionError:
         """The client is of no more use, or nobody knows: the next transaction gets another one."""
+        fenced = unsettled.remedy is Remedy.FENCED or opened.transactor.fenced
         reason = f"a transaction of {self._id!r}: {said}: {unsettled} ({unsettled.code})"
         opened.poller.end(reason)
-        if unsettled.remedy is Remedy.FENCED:
-            self._fenced = (
-                f"another producer has taken over the transactional.id {self._id!r}: what this one sends counts no "
-                "more. Each live producer needs an id of its own; make a new Producer only if this one is to go on"
-            )
+        if fenced:
+            self._fenced = self._said_fenced
             return FencedError(self._fenced)
         return TransactionError(reason, retriable=not unknown, unknown=unknown)
 
-    def _release(self, opened: Transaction, reason: str) -> None:
-        opened.end(reason)
-        if self._open is opened:
+    def _release(self, opened: Transaction) -> None:
+        """By whoever ends it, once."""
+        opened.end("it has ended")
+        if self._last is opened and self._owner is not None:
             self._open = self._owner = None
             self._turn.release()
 
@@ -335,13 +405,13 @@ class Opening:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        ending = asyncio.ensure_future(asyncio.to_thread(self.__exit__, kind, error, trace))
+        ending = asyncio.wrap_future(self._transactions.aside(self.__exit__, kind, error, trace))
         try:
             return await asyncio.shield(ending)
         except asyncio.CancelledError:
             # It comes to its end all the same, before the caller goes on.
             with suppress(TransactionError):
-                await ending
+                await asyncio.shield(ending)
             raise
 
 
