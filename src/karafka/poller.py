@@ -19,6 +19,7 @@ from _thread import allocate_lock
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from threading import Event, Lock, Thread, current_thread, get_ident, main_thread
 from typing import Any
 
@@ -51,6 +52,14 @@ CUT = Failure(
     retriable=True,
 )
 
+
+@dataclass(slots=True)
+class Tally:
+    """How many messages were not delivered, over all clients of a producer."""
+
+    failed: int = 0
+
+
 # All that run, for forks.
 RUNNING: weakref.WeakSet[Poller] = weakref.WeakSet()
 
@@ -58,8 +67,8 @@ RUNNING: weakref.WeakSet[Poller] = weakref.WeakSet()
 class Poller:
     """See the module. Any thread. What fails is told to `events`; where nobody listens, nor waits, to the log."""
 
-    def __init__(self, client: Sender, events: Events, lost: Callable[[Poller], object]) -> None:
-        """`lost(self)` is called when the client is of no more use: nobody is to send by it."""
+    def __init__(self, client: Sender, events: Events, lost: Callable[[Poller], object], tally: Tally) -> None:
+        """`lost(self)` is called when the client is of no more use: nobody is to send by it. `tally` outlives it."""
         self.client = client
         #: How many messages were not delivered.
         self.failures = 0
@@ -68,6 +77,7 @@ class Poller:
         self.over = ""
         self._events = events
         self._lost = lost
+        self._tally = tally
         self._turn = Lock()
         # Who serves right now.
         self._server = 0
@@ -175,6 +185,7 @@ class Poller:
     def failed(self, handle: Handle, error: DeliveryError, *, heard: bool) -> None:
         """`handle` has failed; whether somebody waits for it."""
         self.failures += 1
+        self._tally.failed += 1
         self.last_error = error
         self._doubtful = self._doubtful or isinstance(error, DeliveryTimeoutError)
         if self._events.wants(DeliveryFailed):
@@ -274,12 +285,13 @@ class Poller:
         self._wanted.set()
         return self._left
 
-    def end(self, reason: str) -> None:
+    def end(self, reason: str, *, quiet: bool = False) -> None:
         """The client is of no more use, as it said itself: what is on its way fails, soon."""
         if not self.over:
             self._failing = True
             self.over = f"the client is of no more use: {reason}"
-            self._events.tell(ProducerReplaced(error=self.over))
+            if not quiet:
+                self._events.tell(ProducerReplaced(error=self.over))
         self._lost(self)
         self._wanted.set()
 

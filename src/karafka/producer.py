@@ -24,6 +24,7 @@ from typing import Any, Self, TypeAlias, cast
 
 from karafka.checks import in_loop, number, refuse_in_loop
 from karafka.client import Quick, Refused, Remedy, Sender, Transactor, Unsettled
+from karafka.clock import NEVER
 from karafka.config import Setting
 from karafka.delivery import Delivery, Failure, Fault, Handle, Handles, Labelled, ToldHandle, after_fork, error_of
 from karafka.delivery import refused as refused_handle
@@ -56,7 +57,7 @@ from karafka.outgoing import (
     written,
 )
 from karafka.parsers import Parser
-from karafka.poller import CLOSE_TIMEOUT, POLL, RUNNING, Poller
+from karafka.poller import CLOSE_TIMEOUT, POLL, RUNNING, Poller, Tally
 from karafka.recorder import Recorded, Recorder
 from karafka.transactions import TIMEOUT, Opening, Transactions, take
 
@@ -93,6 +94,8 @@ class Statistics:
 
 # Payloads and keys of exactly these types go as they are.
 AS_IT_IS = frozenset({bytes, str, type(None)})
+# How long one try to take over a `transactional.id` may take: how late a close may be.
+TRY = 0.5
 # How many clients a message is offered to that say they are of no more use.
 CLIENTS = 3
 # How long the end of the interpreter may wait for what is on its way.
@@ -154,8 +157,11 @@ class Producer:
         self._closed = ""
         self._line: tuple[Poller, Quick] | None = None
         self._sent = 0
+        # When it is to be closed, whoever still waits for room.
+        self._ends_by = NEVER
         self._buffer: deque[Letter] = deque()
         self._variants: dict[tuple[tuple[str, str], ...], Producer] = {}
+        self._tally = Tally()
         #: Where there is a `transactional.id`; `pipe` is then who sends. The package's own.
         self.transactions: Transactions | None = None
         self.pipe = self
@@ -375,19 +381,26 @@ class Producer:
                     raise self._refusal(letter, refused.failure) from None
                 poller.end(refused.failure.text)
             except BufferError:
-                waiting = poller.client.waiting()
-                if until is None:
-                    until = time.monotonic() + (0.0 if in_loop() or poller.serves_here else self._max_wait)
-                    self.events.tell(QueueFull(topic=letter.topic, waiting=waiting))
-                if time.monotonic() >= until:
-                    raise self._full(letter, waiting) from None
-                poller.make_room()
+                until = self._await_room(letter, poller, until)
             else:
                 if isinstance(handle, ToldHandle):
                     handle.accepted()
                 if poller.over:
                     poller.see_through(handle)
                 return handle
+
+    def _await_room(self, letter: Letter, poller: Poller, until: float | None) -> float:
+        """Wait a little for room; until when that is worth it. Raises `QueueFullError`, `ProducerClosedError`."""
+        waiting, now = poller.client.waiting(), time.monotonic()
+        if until is None:
+            until = now + (0.0 if in_loop() or poller.serves_here else self._max_wait)
+            self.events.tell(QueueFull(topic=letter.topic, waiting=waiting))
+        if now >= self._ends_by:
+            raise ProducerClosedError("the producer is being closed", topic=letter.topic, key=letter.key)
+        if now >= until:
+            raise self._full(letter, waiting)
+        poller.make_room()
+        return until
 
     def _listen(self) -> None:
         """On hot paths an event is only made when someone listens."""
@@ -530,7 +543,7 @@ class Producer:
             events=self.events,
             sender=self._make,
         )
-        self.pipe.made_by_hand = True
+        self.pipe.made_by_hand, self.pipe._tally = True, self._tally  # noqa: SLF001 - of this class
         return Transactions(named, self.pipe, self.events)
 
     def renewed(self, by: float) -> Poller:
@@ -538,7 +551,7 @@ class Producer:
         line = self._line
         if line is not None and not line[0].over:
             return line[0]
-        client = _taken_over(self._make, by)
+        client = _taken_over(self._make, by, lambda: self._closed)
         with self._lock:
             if self._closed:
                 client.close()
@@ -607,13 +620,13 @@ class Producer:
         if self._line is not None:
             self._line[0].refuse_here("close")
         if self.transactions is not None:
+            self.pipe._closed = self.pipe._closed or reason  # noqa: SLF001 - of this class: who takes the id over stops
             self.transactions.close(f"{reason}: make a new one", max(0.0, by - time.monotonic()))
             self.pipe._close(by, reason)  # noqa: SLF001 - of this class
         variants = list(self._variants.values())
         left = sum(one._close(by, reason) for one in variants)  # noqa: SLF001 - they are of this class
         if not self._closed:
-            # What waits for room then waits no longer than the rest.
-            self._max_wait = min(self._max_wait, max(0.0, by - time.monotonic()))
+            self._ends_by = by
             with suppress(Error):
                 self._send_buffered()
         with self._lock:
@@ -630,7 +643,7 @@ class Producer:
 
     def hand_over(self) -> None:
         """What is buffered goes on its way, as far as there is room. The package's own."""
-        self._max_wait = 0.0
+        self._ends_by = time.monotonic()
         if self.buffered:
             self._send_buffered()
 
@@ -642,10 +655,10 @@ class Producer:
         """What its client did so far."""
         line = self.pipe._line  # noqa: SLF001 - of this class
         if line is None:
-            return Statistics(buffered=self.buffered)
+            return Statistics(failed=self._tally.failed, buffered=self.buffered)
         client = line[0].client
         return Statistics(
-            failed=line[0].failures, waiting=client.waiting(), buffered=self.buffered, client=client.statistics()
+            failed=self._tally.failed, waiting=client.waiting(), buffered=self.buffered, client=client.statistics()
         )
 
     def bury(self, topic: str, record: Record, headers: Iterable[Header], done: Callable[[str | None], None]) -> None:
@@ -704,7 +717,7 @@ class Producer:
     def _begun(self, client: Sender) -> tuple[Poller, Quick]:
         """With the lock: `client` takes messages from here on."""
         _end_with_child()
-        poller = Poller(client, self.events, partial(_lost, weakref.ref(self)))
+        poller = Poller(client, self.events, partial(_lost, weakref.ref(self)), self._tally)
         poller.start()
         self._line = line = poller, client.quick
         self._estate.poller = poller
@@ -775,11 +788,11 @@ def _connected(kafka: Mapping[str, Any]) -> Sender:
     return ConfluentTransactor(kafka) if "transactional.id" in kafka else ConfluentSender(kafka)
 
 
-def _taken_over(connected: Callable[[], Sender], by: float) -> Sender:
+def _taken_over(connected: Callable[[], Sender], by: float, stopped: Callable[[], object]) -> Sender:
     """A client that has taken over its `transactional.id`. Raises `TransactionError`."""
     transactor = cast("Transactor", connected())
     try:
-        take(transactor.ready, by)
+        take(transactor.ready, by, most=TRY, stopped=stopped)
     except BaseException as error:
         transactor.close()
         if not isinstance(error, Unsettled):

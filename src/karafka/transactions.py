@@ -349,7 +349,7 @@ class Transactions:
         if failed is not None:
             # The brokers miss its number in the sequence, and would refuse the next transaction (seen with librdkafka
             # 2.16 on Kafka 4.3: OUT_OF_ORDER_SEQUENCE_NUMBER); another client begins a sequence of its own.
-            opened.poller.end("a message of its transaction was not delivered")
+            opened.poller.end("a message of its transaction was not delivered", quiet=True)
         elapsed = time.monotonic() - self._since
         self._events.tell(
             TransactionAborted(transactional_id=self._id, count=opened.count, elapsed=elapsed, error=reason)
@@ -415,14 +415,18 @@ class Opening:
             raise
 
 
-def take(step: Callable[[float], object], by: float) -> None:
-    """Take a step of a transaction, again and again where that may help, until `by`. Raises `Unsettled`."""
+def take(
+    step: Callable[[float], object], by: float, *, most: float = STEP, stopped: Callable[[], object] = bool
+) -> None:
+    """Take a step of a transaction, again and again where that may help, until `by`, or until it is `stopped`; one try
+    takes `most` seconds. Raises `Unsettled`.
+    """
     while True:
         left = by - time.monotonic()
         try:
-            step(max(0.0, min(STEP, left)))
+            step(max(0.0, min(most, left)))
         except Unsettled as unsettled:
-            if unsettled.remedy is not Remedy.AGAIN or left <= 0:
+            if unsettled.remedy is not Remedy.AGAIN or left <= 0 or stopped():
                 raise
             time.sleep(PAUSE)
         else:
