@@ -497,7 +497,7 @@ class Producer:
                 try:
                     sent.append((letter, self.post(letter)))
                 except DeliveryError as refused:
-                    if refused.retriable:
+                    if refused.retriable or isinstance(refused, ProducerClosedError):
                         error = refused
                         break
                     sent.append((letter, refused_handle(letter.topic, letter.key, letter.label, refused)))
