@@ -6,7 +6,8 @@ Where a line is marked with an ignore, the mistake on it must be found: mypy say
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Generic, TypedDict, TypeVar, assert_type
 
 from karafka import (
@@ -17,8 +18,12 @@ from karafka import (
     Controller,
     DeadLetter,
     Delivery,
+    DeliveryError,
     Handle,
+    Handles,
     Message,
+    Outgoing,
+    PartlyDeliveredError,
     Producer,
     Server,
     before_enqueue,
@@ -26,7 +31,9 @@ from karafka import (
     topic,
 )
 from karafka.config import Config
-from karafka.events import ErrorOccurred, Failed
+from karafka.events import Acknowledged, DeliveryFailed, ErrorOccurred, Events, Failed
+from karafka.parsers import JSON, Text
+from karafka.recorder import Recorded
 
 T = TypeVar("T")
 
@@ -188,11 +195,65 @@ def draw() -> None:
 def send(producer: Producer, video: Video) -> None:
     """Deliveries, one or many; a handle is waited for or awaited."""
     assert_type(producer.produce_sync("videos", video, key="7", headers={"a": "b"}), Delivery)
-    handle = producer.produce_async("videos", video, key=b"7", headers=[("a", None)])
+    handle = producer.produce_async("videos", video, key=b"7", headers=[("a", None)], label=video)
     assert_type(handle, Handle)
     assert_type(handle.wait(1.0), Delivery)
+    assert_type(handle.error, DeliveryError | None)
     assert_type(producer.produce_many_sync([{"topic": "videos", "payload": video}]), list[Delivery])
+    assert_type(producer.tombstone("videos", "7"), Handle)
     assert_type(producer.close(), int)
+    producer.produce_async("videos", video, key=7)  # type: ignore[arg-type]
+    producer.produce_async("videos", video, headers={"a": 1})  # type: ignore[arg-type]
+    producer.produce_async("videos", video, timestamp="now")  # type: ignore[arg-type]
+    producer.produce_async("videos", video, prtition=1)  # type: ignore[call-arg]
+    producer.produce_many_sync([{"topic": "videos", "payload": video, "prtition": 1}])  # type: ignore[typeddict-unknown-key]
+    producer.produce_many_sync([{"topic": "videos"}])  # type: ignore[typeddict-item]
+    producer.tombstone("videos", None)  # type: ignore[arg-type]
+
+
+def send_later(producer: Producer, video: Video) -> None:
+    """What is buffered, changed before it is sent, sent otherwise, or not at all."""
+
+    def sign(message: Outgoing) -> Outgoing:
+        return replace(message, headers={"by": "me"})
+
+    producer.buffer("videos", video, timestamp=datetime(2024, 1, 1, tzinfo=UTC))
+    assert_type(producer.buffered, int)
+    assert_type(producer.flush_sync(), list[Delivery])
+    assert_type(producer.flush_async(), Handles)
+    assert_type(producer.variant({"acks": 0}, linger_ms=5), Producer)
+    assert_type(Producer.recorder(before_send=[sign], parsers={"texts": Text()}).recorded, list[Recorded])
+    Producer({}, before_send=[sign], parser=JSON(), max_wait_on_full=1, deliver=False)
+    Producer({}, before_send=[str])  # type: ignore[list-item]
+    Producer({}, parser=str)  # type: ignore[arg-type]
+
+
+async def send_all(producer: Producer, video: Video) -> None:
+    """Several are awaited as one; what became of each is told."""
+    handles = producer.produce_many_async({"topic": "videos", "payload": video, "key": str(at)} for at in range(3))
+    assert_type(handles, Handles)
+    assert_type(handles[0], Handle)
+    try:
+        assert_type(await handles, list[Delivery])
+    except PartlyDeliveredError as error:
+        assert_type(error.retriable, bool)
+    async with producer as inside:
+        assert_type(inside, Producer)
+
+
+def tell(events: Events) -> None:
+    """What a producer tells is typed as all else."""
+
+    def acknowledged(event: Acknowledged) -> None:
+        assert_type(event.latency, float)
+        assert_type(event.offset, int)
+
+    def failed(event: DeliveryFailed) -> None:
+        assert_type(event.retriable, bool)
+
+    events.on(Acknowledged, acknowledged)
+    events.on(DeliveryFailed, failed)
+    events.on(Acknowledged, failed)  # type: ignore[arg-type]
 
 
 def listen() -> None:

@@ -131,9 +131,14 @@ class Arrivals:
 
     def take_over(self, places: Sequence[Place]) -> None:
         """Of those that are exactly-once: abort what former owners left open, which nobody can read past."""
-        mine = {place: one for place in places if (one := self._exactly_once(place)) is not None}
-        self._taken_over |= mine
-        take_over(mine.values())
+        mine = [one for place in places if (one := self._kept(place)) is not None]
+        take_over(mine)
+
+    def _kept(self, place: Place) -> ExactlyOnce | None:
+        """The same one each time until its partition begins."""
+        if (one := self._exactly_once(place)) is not None:
+            self._taken_over[place] = one
+        return one
 
     def _exactly_once(self, place: Place) -> ExactlyOnce | None:
         """What commits `place`, if its route is exactly-once."""

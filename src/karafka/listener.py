@@ -717,8 +717,7 @@ class Listener:
     # ── rebalances: called inside `fetch` and `close` ────────────────────────────────────────────────────────
 
     def assigned(self, places: Sequence[Place]) -> Mapping[Place, int]:
-        self._arrivals.take_over(places)
-        begins = self._insistently(lambda: self._arrivals.begins(self._client, places))
+        begins = self._insistently(lambda: self._begins(places))
         self._membership.assigned()
         self._answered = True
         self._assigned_now.update(places)
@@ -732,6 +731,11 @@ class Listener:
         starts: dict[tuple[str, int], int] = {place: begin.offset for place, begin in begins.items()}
         self._events.tell(told.Assigned(group=self.group, starts=starts))
         return {place: begin.offset for place, begin in begins.items()}
+
+    def _begins(self, places: Sequence[Place]) -> Mapping[Place, Begin]:
+        """Where they begin, once what former owners left open is aborted: before, nobody can say."""
+        self._arrivals.take_over(places)
+        return self._arrivals.begins(self._client, places)
 
     def revoked(self, places: Sequence[Place]) -> None:
         self._revoked_now.update(places)

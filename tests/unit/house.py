@@ -290,6 +290,9 @@ class Broker:
         self.rejoined += 1
         self.subscribe(topics, rebalance)
 
+    def member(self) -> object:
+        return "member"
+
     def reaches(self, topic: str, timeout: float) -> bool:
         return not self.deaf
 

@@ -102,15 +102,15 @@ class Post:
         return error if isinstance(error, Failure) else None
 
     def serve(self, timeout: float) -> None:
-        if self._due() is None:
+        if not self._due():
             self.meanwhile(timeout)
-        while (number := self._due()) is not None:
+        for number in self._due():
             letter, posted = self._queue[number]
             try:
                 self.tell(posted, *self._end(number, letter))
             finally:
                 with self._changed:
-                    self._queue.pop(number, None)
+                    del self._queue[number]
 
     hasten = serve
 
@@ -155,9 +155,9 @@ class Post:
         with self._changed:
             assert self._changed.wait_for(condition, timeout), f"not so within {timeout} s"
 
-    def _due(self) -> int | None:
+    def _due(self) -> list[int]:
         with self._changed:
-            return next((number for number in self._queue if self._ends_now(number)), None)
+            return [number for number in self._queue if self._ends_now(number)]
 
     def _ends_now(self, number: int) -> bool:
         return number < self._lost or (self.open and self._queue[number][0].topic not in self.silent)

@@ -118,6 +118,34 @@ class TestThread:
         assert sent.wait(PATIENCE)
         assert [one.topic for one in deliveries] == ["second", "third"]
 
+    @pytest.mark.parametrize("way", ["produce_sync", "wait", "flush", "room"])
+    def test_a_callback_that_takes_long_does_not_hold_up_who_waits(self, post: Post, way: str) -> None:
+        """It may itself wait for what that thread does next."""
+        producer = Producer({}, sender=lambda: post, max_wait_on_full=5)
+        called, go_on = Event(), Event()
+
+        def callback(_handle: Handle) -> None:
+            called.set()
+            go_on.wait(PATIENCE)
+
+        producer.produce_async("first", b"").add_done_callback(callback)
+        assert called.wait(PATIENCE)
+        handles = [producer.produce_async("second", b"") for _ in range(3)]
+        try:
+            match way:
+                case "produce_sync":
+                    producer.produce_sync("second", b"", timeout=5)
+                case "wait":
+                    handles[0].wait(5)
+                case "flush":
+                    assert producer.flush(5) == 0
+                case "room":
+                    post.room = 3
+                    producer.produce_async("second", b"")
+        finally:
+            go_on.set()
+            producer.close(0.0)
+
     def test_a_callback_may_close_the_producer(self, producer: Producer, post: Post) -> None:
         """And the thread that it runs on with it."""
         closed = Event()
@@ -370,6 +398,29 @@ class TestLoops:
         found = aside.map(lambda _number: asyncio.run(sending()), range(4))
 
         assert sorted(offset for some in found for offset in some) == list(range(400))
+
+    def test_a_loop_that_sends_much_waits_for_nobody(self, producer: Producer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Not even a little, for the polling thread, which may be busy with a callback."""
+        monkeypatch.setattr(poller, "GLANCE", 5.0)
+        monkeypatch.setattr(poller, "POLL", 5.0)
+        called, go_on = Event(), Event()
+
+        def callback(_handle: Handle) -> None:
+            called.set()
+            go_on.wait(PATIENCE)
+
+        async def sending() -> float:
+            producer.produce_async("orders", b"").add_done_callback(callback)
+            await asyncio.to_thread(called.wait, PATIENCE)
+            began = time.monotonic()
+            for _ in range(2 * OFTEN):
+                producer.produce_async("orders", b"")
+            return time.monotonic() - began
+
+        try:
+            assert asyncio.run(sending()) < 3
+        finally:
+            go_on.set()
 
     def test_who_gives_up_leaves_nothing_behind(self, producer: Producer, post: Post) -> None:
         """The message is still on its way; its end wakes nobody."""
@@ -678,30 +729,13 @@ class TestEnd:
         """Again and again: each message that was accepted has ended, delivered or failed, once."""
         for number in range(30):
             post = Post()
-            post.open = answers
+            post.open, post.room = answers, 100
             producer = Producer({}, sender=lambda post=post: post)  # type: ignore[misc]
-            called: list[Handle] = []
-            begun = [Event() for _ in range(4)]
-
-            def send(number: int, producer: Producer = producer, begun: list[Event] = begun) -> list[Handle]:
-                handles: list[Handle] = []
-                try:
-                    while True:
-                        handles.append(producer.produce_async("orders", b""))
-                        if len(handles) == 5 * number + 1:
-                            begun[number].set()
-                except ProducerClosedError:
-                    return handles
-
-            senders = [aside.submit(send, each) for each in range(4)]
-            assert begun[number % 4].wait(PATIENCE)
-            producer.close(PATIENCE if answers else 0.0)
-            handles = [handle for one in senders for handle in one.result(PATIENCE)]
-            for handle in handles:
-                handle.add_done_callback(called.append)
+            patience = PATIENCE if answers else 0.01 * (number % 3)
+            handles, called = close_while_sending(producer, aside, number % 20, patience)
 
             assert all(handle.done for handle in handles)
-            assert len(called) == len(handles)
+            assert len(called) == len(handles) == len(post.sent)
             delivered = [handle for handle in handles if handle.error is None]
             failed = {type(handle.error) for handle in handles if handle.error is not None}
             assert failed <= {ProducerClosedError}
@@ -717,3 +751,33 @@ class TestEnd:
 
         assert sorted(one.result(PATIENCE) for one in closing) == [0, 0, 0, 3]
         assert {type(handle.error) for handle in handles} == {ProducerClosedError}
+
+
+def close_while_sending(
+    producer: Producer, aside: ThreadPoolExecutor, enough: int, patience: float
+) -> tuple[list[Handle], list[Handle]]:
+    """Four threads send as much as they can; once the first has sent `enough` it is closed. What they sent, and what
+    callbacks were called with.
+    """
+    called: list[Handle] = []
+    begun, over = Event(), Event()
+
+    def send() -> list[Handle]:
+        handles: list[Handle] = []
+        with suppress(ProducerClosedError):
+            while not over.is_set():
+                handles.append(producer.produce_async("orders", b""))
+                if len(handles) > enough:
+                    begun.set()
+        return handles
+
+    sending = [aside.submit(send) for _ in range(4)]
+    try:
+        assert begun.wait(PATIENCE)
+        producer.close(patience)
+        handles = [handle for one in sending for handle in one.result(PATIENCE)]
+    finally:
+        over.set()
+    for handle in handles:
+        handle.add_done_callback(called.append)
+    return handles, called

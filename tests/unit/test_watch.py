@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from karafka import watch as watching
-from karafka.client import Identities
+from karafka.client import Identities, Kept
 from karafka.errors import BrokerError
 from karafka.events import DeadLetterMissing, Event, Events, TopicFound, TopicMissing
 from karafka.messages import Place
@@ -37,6 +37,9 @@ class Answers:
         self._ask("ids")
         seen = {topic: self.there.get(topic) for topic in topics if topic not in self.forbidden}
         return Identities("cluster", seen, frozenset(self.forbidden))
+
+    def committed(self, group: str, places: Sequence[Place], timeout: float) -> dict[Place, Kept | None]:
+        raise AssertionError("the watch does not ask for it")
 
     def unowned(self, group: str, topics: Sequence[str], timeout: float) -> frozenset[Place] | None:
         self._ask("unowned")
