@@ -126,9 +126,9 @@ class Desk(Protocol):
 class Handle(msgspec.Struct, gc=False, eq=False):
     """One message on its way. `wait` for its `Delivery`, or `await` it; it ends delivered or failed, never neither.
 
-    Any thread; callbacks run on the producer's polling thread, or at once when it has ended. There is one for each
-    message, so it is made and told of its end at what a call in C costs: the client calls it, and the collector does
-    not look at it (what holds a handle lets it go when it has ended).
+    Any thread; callbacks run on a thread of their own, or at once when it has ended. There is one for each message, so
+    it is made and told of its end at what a call in C costs: the client calls it, and the collector does not look at it
+    (what holds a handle lets it go when it has ended).
     """
 
     topic: str

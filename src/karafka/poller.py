@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from threading import Event, Lock, Thread, current_thread, get_ident, main_thread
 from typing import Any
 
+from karafka.checks import in_loop
 from karafka.client import Effect, Sender
 from karafka.clock import NEVER
 from karafka.delivery import Failure, Fault, Handle, finish
@@ -83,7 +84,12 @@ class Poller:
         self._server = 0
         self._served_at = 0.0
         self._wanted = Event()
+        # User code to be called, and the thread that calls it while there is some.
         self._calls: deque[Callable[[], object]] = deque()
+        self._called = Event()
+        self._calling = Lock()
+        self._caller: Thread | None = None
+        self._started = False
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Wakes] = weakref.WeakKeyDictionary()
         self._unheard: Counter[tuple[str, str]] = Counter()
         # Whether a message was not confirmed in time: the client may have lost the cluster for good, without a word.
@@ -100,12 +106,11 @@ class Poller:
         self._left = 0
         self._ended = False
         self._retired = False
-        # Whether the polling thread looks at `_calls` no more.
-        self._finished = False
         self._gone = Event()
         self._thread = Thread(target=self._run, name="karafka-producer", daemon=True)
 
     def start(self) -> None:
+        self._started = True
         self._thread.start()
         RUNNING.add(self)
 
@@ -172,11 +177,13 @@ class Poller:
         return True
 
     def call(self, callback: Callable[[], object]) -> None:
-        """Have user code called on the polling thread, between its turns: who else serves may hold locks of its own."""
+        """Have user code called on a thread of its own: whoever serves may hold locks, or be waited for."""
         self._calls.append(callback)
-        self._wanted.set()
-        if self._finished:
-            self._run_calls()  # nobody else does any more
+        self._called.set()
+        with self._calling:
+            if self._started and self._caller is None:
+                self._caller = Thread(target=self._call, name="karafka-callbacks", daemon=True)
+                self._caller.start()
 
     def judge(self, error: Any) -> Failure | None:
         """What the client's `error` means; None if the message was delivered, without an offset."""
@@ -240,10 +247,11 @@ class Poller:
             time.sleep(0.001)
 
     def _have_looked(self, patience: float) -> None:
-        """The polling thread looks once, while this one waits."""
+        """The polling thread looks once, while this one waits; an event loop must not."""
         self._looked.clear()
         self._wanted.set()
-        self._looked.wait(patience)
+        if not in_loop():
+            self._looked.wait(patience)
 
     # ── its end ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -312,7 +320,9 @@ class Poller:
         """
         self.client.leave_behind()
         self.over = "the process was forked after it was accepted: the parent sends it"
-        self._ended = self._finished = True
+        self._ended = True
+        self._calls.clear()
+        self._called, self._calling, self._caller = Event(), Lock(), None
         self._turn, self._gone, self._wanted, self._looked = Lock(), Event(), Event(), Event()
         self._gone.set()
 
@@ -328,7 +338,6 @@ class Poller:
                 break
             asked = self._wanted.wait(GLANCE if waiting else IDLE)
             self._wanted.clear()
-            self._run_calls()
             if self._prompted:
                 self._serve_as_they_come()
             elif asked or time.monotonic() - self._served_at > GLANCE:
@@ -336,8 +345,9 @@ class Poller:
             self._looked.set()
         RUNNING.discard(self)
         self.client.close()
-        self._finished = True
-        self._run_calls()
+        self._called.set()
+        if (caller := self._caller) is not None:
+            caller.join(CLOSE_TIMEOUT)
 
     def _serve_as_they_come(self) -> None:
         while True:
@@ -351,7 +361,6 @@ class Poller:
                 finally:
                     self._turn.release()
             self._looked.set()
-            self._run_calls()
 
     def _serve(self, timeout: float) -> None:
         """With the turn: hear what there is."""
@@ -385,11 +394,23 @@ class Poller:
                 shown = "a message" if count == 1 else f"{count} messages"
                 _log.error("%s to %r not delivered, and nobody waits to hear of it: %s", shown, topic, reason)
 
+    def _call(self) -> None:
+        """The thread of user code: it ends when there has been none for a while."""
+        while True:
+            self._called.clear()
+            self._run_calls()
+            if not self._ended and self._called.wait(IDLE):
+                continue
+            with self._calling:
+                if not self._calls:
+                    self._caller = None
+                    return
+
     def _run_calls(self) -> None:
         while self._calls:
             try:
                 self._calls.popleft()()
-            except BaseException:  # noqa: BLE001 - the user's: all other handles wait for this thread
+            except BaseException:  # noqa: BLE001 - the user's: what comes behind it is called all the same
                 _log.exception("a callback of a message raised")
 
 

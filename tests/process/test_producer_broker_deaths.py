@@ -385,12 +385,12 @@ def test_a_close_in_the_midst_of_sending_to_nobody(own: Kafka, post: Post, how: 
 MANY = """
 book = ledger("many", rows=50_000, **{"queue.buffering.max.messages": 100_000})
 book.post("many first").wait()
+book.marks = lambda name: [name]
 thread = threading.Thread(target=book.sends_many, args=("in one call", 0))
 thread.start()
 while not book.sender.statistics().waiting:
     pass
-left = book.sender.close(20)
-book.over.set()
+book.sender.close(20)
 thread.join()
 Path("ledger").write_text(json.dumps([book.settle()]))
 """

@@ -116,7 +116,7 @@ def test_also_where_nobody_kept_a_handle(stage: Stage) -> None:
     until(lambda: stage.end(topic) == 1)
 
 
-def test_callbacks_are_called_on_the_polling_thread_and_may_send(stage: Stage) -> None:
+def test_callbacks_are_called_on_a_thread_of_their_own_and_may_send(stage: Stage) -> None:
     """Also and wait: for another message, and for all."""
     topic, on, chain = stage.topic(), list[str](), list[Delivery]()
     done = Event()
@@ -133,7 +133,7 @@ def test_callbacks_are_called_on_the_polling_thread_and_may_send(stage: Stage) -
 
         producer.produce_async(topic, "x").add_done_callback(then)
         assert done.wait(60)
-    assert set(on) == {"karafka-producer"}
+    assert set(on) == {"karafka-callbacks"}
     assert [one.offset for one in chain] == list(range(len(chain)))
 
 

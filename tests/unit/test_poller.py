@@ -85,7 +85,7 @@ class TestThread:
 
         assert handle.result().offset == 0
 
-    def test_callbacks_run_on_it(self, producer: Producer, post: Post) -> None:
+    def test_callbacks_run_on_a_thread_of_their_own(self, producer: Producer, post: Post) -> None:
         """Whoever serves: a thread that waits may hold locks of its own."""
         post.open = False
         on: list[str] = []
@@ -100,7 +100,7 @@ class TestThread:
         producer.produce_sync("orders", b"")
 
         assert called.wait(PATIENCE)
-        assert on == ["karafka-producer"]
+        assert on == ["karafka-callbacks"]
 
     def test_a_callback_may_send_and_wait(self, producer: Producer) -> None:
         """Whoever reacts to a delivery by another message would otherwise wait for himself."""
