@@ -176,7 +176,7 @@ class ExactlyOnce:
             opened.poller.flush(FLUSH)
             _refuse(handles)
             kept = Kept(position, self.beside())
-            opened.keep({self._place: kept}, self.member, time.monotonic() + STEP)
+            opened.keep({self._place: kept}, self.member, time.monotonic() + STEP, self.gone)
         except BaseException as error:
             transactions.abort(opened, f"{type(error).__name__}: {error}")
             raise

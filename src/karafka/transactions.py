@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from threading import Lock, get_ident
+from threading import Lock, Thread, get_ident
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 
@@ -140,11 +140,14 @@ class Transaction:
             self.count += len(letters)
             return self._pipe.post_many(letters)
 
-    def keep(self, offsets: Mapping[Place, Kept], member: object, by: float) -> None:
-        """`commit_offsets` in the engine's words."""
-        self._check()
+    def keep(
+        self, offsets: Mapping[Place, Kept], member: object, by: float, stopped: Callable[[], object] = bool
+    ) -> None:
+        """`commit_offsets` in the engine's words; not tried again once it is `stopped`."""
         try:
-            take(partial(self.transactor.add_offsets, offsets, member), by)
+            with self._owner.stepping:
+                self._check()
+                take(partial(self.transactor.add_offsets, offsets, member), by, stopped=stopped)
         except Unsettled as unsettled:
             if unsettled.remedy is Remedy.FENCED:
                 raise self._owner.given_up(self, unsettled, "its offsets were not taken") from unsettled
@@ -190,8 +193,8 @@ class Transactions:
         self._pipe = pipe
         self._events = events
         self._turn = Lock()
-        # Held while a step is taken: the client takes one at a time.
-        self._stepping = Lock()
+        #: Held while a step is taken: the client takes one at a time.
+        self.stepping = Lock()
         self._open: Transaction | None = None
         self._owner: object = None
         self._since = 0.0
@@ -199,7 +202,6 @@ class Transactions:
         self._last: Transaction | None = None
         self._fenced = ""
         self._closed = ""
-        self._aside: ThreadPoolExecutor | None = None
 
     def begin(self, timeout: float = TIMEOUT) -> Transaction:
         """Open one, once the one before has ended. Raises `TransactionError`; `ConfigError` for one inside another."""
@@ -229,11 +231,12 @@ class Transactions:
         if opening.exception() is None:
             self.abort(opening.result(), "cancelled")
 
-    def aside(self, step: Callable[..., T], *arguments: Any) -> Future[T]:
-        """`step` on a thread beside the loop; it comes to its end whoever is cancelled meanwhile."""
-        if self._aside is None:
-            self._aside = ThreadPoolExecutor(1, "karafka-transactions")
-        return self._aside.submit(step, *arguments)
+    @staticmethod
+    def aside(step: Callable[..., T], *arguments: Any) -> Future[T]:
+        """`step` on a thread beside the loop: it comes to its end whoever is cancelled, and holds up no exit."""
+        taken: Future[T] = Future()
+        Thread(target=_resolve, args=(taken, step, *arguments), name="karafka-transaction", daemon=True).start()
+        return taken
 
     def _refuse(self, caller: object) -> None:
         if self._owner == caller:
@@ -267,7 +270,7 @@ class Transactions:
             self._refuse_for_good()  # what happened while the turn was waited for
             opened = self._last = Transaction(self, self._pipe, self._pipe.renewed(by))
             try:
-                with self._stepping:
+                with self.stepping:
                     take(lambda _left: opened.transactor.begin(), by)
             except Unsettled as unsettled:
                 raise self.given_up(opened, unsettled, "not begun") from unsettled
@@ -284,7 +287,7 @@ class Transactions:
         over = opened.over
         opened.end("it is being committed")
         try:
-            with self._stepping:
+            with self.stepping:
                 self._commit(opened, over, by)
         except TransactionError:
             raise
@@ -319,7 +322,7 @@ class Transactions:
         """
         opened.end("it was aborted")
         try:
-            with self._stepping:
+            with self.stepping:
                 if self._open is opened:
                     self._abort(opened, reason, time.monotonic() + timeout)
         finally:
@@ -332,13 +335,13 @@ class Transactions:
         if opened is None:
             return
         opened.end(reason)
-        if self._stepping.acquire(timeout=max(0.0, timeout)):
+        if self.stepping.acquire(timeout=max(0.0, timeout)):
             try:
                 if self._open is opened:
                     self._open = None  # whoever ends it finds it ended
                     self._abort(opened, reason, time.monotonic() + max(STEP, timeout))
             finally:
-                self._stepping.release()
+                self.stepping.release()
 
     def _abort(self, opened: Transaction, reason: str, by: float) -> None:
         failed = opened.failed
@@ -413,6 +416,15 @@ class Opening:
             with suppress(TransactionError):
                 await asyncio.shield(ending)
             raise
+
+
+def _resolve(future: Future[T], step: Callable[..., T], *arguments: Any) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(step(*arguments))
+    except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+        future.set_exception(error)
 
 
 def take(

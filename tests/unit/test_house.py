@@ -226,7 +226,7 @@ def test_only_workers_catch_everything() -> None:
                 if re.search(r"BaseException\b", caught) and not _raises_again(node):
                     found[name] = found.get(name, 0) + 1
 
-    assert set(found) <= {"jobs", "listener", "confluent", "exactly_once", "lifespan", "poller"}, found
+    assert set(found) <= {"jobs", "listener", "confluent", "exactly_once", "lifespan", "poller", "transactions"}, found
 
 
 def test_nobody_looks_at_running_threads_from_outside() -> None:
