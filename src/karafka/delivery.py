@@ -246,6 +246,10 @@ class Labelled(Handle, gc=True, eq=False):
     """A handle whose label may know the handle: the collector is to find both."""
 
 
+class Untold(Handle, gc=True, eq=False):
+    """A handle whose failure its sender tells, by an event of its own."""
+
+
 class ToldHandle(Handle, gc=True, eq=False):
     """A handle whose acceptance and confirmation are events too. `size`: bytes of payload, key and headers."""
 

@@ -26,7 +26,7 @@ from typing import Any
 from karafka.checks import in_loop
 from karafka.client import Effect, Sender
 from karafka.clock import NEVER
-from karafka.delivery import Failure, Fault, Handle, finish
+from karafka.delivery import Failure, Fault, Handle, Untold, finish
 from karafka.errors import ConfigError, DeliveryError, DeliveryTimeoutError
 from karafka.events import DeliveryFailed, Events, ProducerReplaced, ProducerTroubled
 
@@ -38,6 +38,8 @@ POLL = 0.1
 GLANCE = 0.02
 # How often an idle client is asked for news.
 IDLE = 1.0
+# How long the reason for which clients are given up, one after the other, is told only once.
+AGAIN = 60.0
 # A client that has not delivered in time is replaced once it is so old.
 OLD = 30.0
 # How long ending the client may take.
@@ -56,9 +58,19 @@ CUT = Failure(
 
 @dataclass(slots=True)
 class Tally:
-    """How many messages were not delivered, over all clients of a producer."""
+    """What holds over all clients of a producer: how many messages were not delivered; why one was given up last."""
 
     failed: int = 0
+    _said: str = ""
+    _said_at: float = 0.0
+
+    def news(self, reason: str) -> bool:
+        """Whether that is worth telling: not what was told a moment ago, of the client before."""
+        now = time.monotonic()
+        fresh = reason != self._said or now - self._said_at > AGAIN
+        if fresh:
+            self._said, self._said_at = reason, now
+        return fresh
 
 
 # All that run, for forks.
@@ -195,6 +207,8 @@ class Poller:
         self._tally.failed += 1
         self.last_error = error
         self._doubtful = self._doubtful or isinstance(error, DeliveryTimeoutError)
+        if isinstance(handle, Untold):
+            return
         if self._events.wants(DeliveryFailed):
             self._events.tell(
                 DeliveryFailed(
@@ -298,7 +312,7 @@ class Poller:
         if not self.over:
             self._failing = True
             self.over = f"the client is of no more use: {reason}"
-            if not quiet:
+            if not quiet and self._tally.news(reason):
                 self._events.tell(ProducerReplaced(error=self.over))
         self._lost(self)
         self._wanted.set()

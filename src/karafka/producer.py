@@ -26,7 +26,18 @@ from karafka.checks import in_loop, number, refuse_in_loop
 from karafka.client import Quick, Refused, Remedy, Sender, Transactor, Unsettled
 from karafka.clock import NEVER
 from karafka.config import Setting
-from karafka.delivery import Delivery, Failure, Fault, Handle, Handles, Labelled, ToldHandle, after_fork, error_of
+from karafka.delivery import (
+    Delivery,
+    Failure,
+    Fault,
+    Handle,
+    Handles,
+    Labelled,
+    ToldHandle,
+    Untold,
+    after_fork,
+    error_of,
+)
 from karafka.delivery import refused as refused_handle
 from karafka.errors import (
     ClientFailedError,
@@ -667,7 +678,7 @@ class Producer:
         """
         try:
             poller, _ = self._line or self._open()
-            handle = Handle(topic, record.key(), None, poller)
+            handle = Untold(topic, record.key(), None, poller)
             poller.client.send(Letter(topic, record.value(), record.key(), list(headers)), handle)
         except Refused as refused:
             done(refused.failure.text)
