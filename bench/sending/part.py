@@ -116,8 +116,8 @@ ROWS: Mapping[str, Row] = {
     "sync-acks0": _sync("0", 1 / 25),
     "threads": Row(
         f"`produce_sync`, {THREADS} threads at once",
-        Run(OURS, "threads", 1 / 25),
-        tuple(Run(BARE, f"threads-{way}", 1 / 25) for way in ("flush", "poll", "event")),
+        Run(OURS, "threads", 1 / 50),
+        tuple(Run(BARE, f"threads-{way}", 1 / 50) for way in ("flush", "poll", "event")),
     ),
     **_streams(),
     "dicts": Row("`produce_async`, dicts, handles dropped", Run(OURS, "dicts"), (Run(BARE, "dicts"),)),
@@ -125,7 +125,7 @@ ROWS: Mapping[str, Row] = {
         f"`await`, {CHUNK:,} at once",
         Run(OURS, "asyncio", 1 / 5),
         (Run(BARE, "asyncio", 1 / 5),),
-        (Run(BARE, "AIOProducer", 1 / 25), Run(PEER, "aiokafka", 1 / 25)),
+        (Run(BARE, "AIOProducer", 1 / 50), Run(PEER, "aiokafka", 1 / 50)),
     ),
     "memory": Row("memory, handles dropped", Run(OURS, "memory", 20), (Run(BARE, "memory", 20),), figures=GROWTH),
 }

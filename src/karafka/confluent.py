@@ -287,7 +287,14 @@ class ConfluentConsumer:
         patience = 0.0
         while True:
             self._called = False
-            messages = self._client.consume(1_000, patience)
+            try:
+                messages = self._client.consume(1_000, patience)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except:  # noqa: E722 - on 3.11 a KafkaError can get here, which is no BaseException
+                # A member that was thrown out twice over gives up twice what it owned once: the binding, which gives it
+                # up for us after the callback, is refused the second time, and says so here.
+                messages = []
             if not messages and not self._called:
                 return
             patience = LAST_CALL if self._called else 0.0
