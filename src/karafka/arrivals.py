@@ -13,6 +13,7 @@ from typing import Any
 
 from karafka.assignment import Assignment, LaneAssignment, TransactedAssignment, Wish
 from karafka.client import Consumer, Identities, Topics
+from karafka.errors import BrokerError
 from karafka.events import Events, MetadataIgnored, NotRouted, OutOfRange, TopicRenewed
 from karafka.exactly_once import ExactlyOnce, take_over
 from karafka.jobs import Lane, Outcome
@@ -22,7 +23,7 @@ from karafka.metadata import Memo, encode
 from karafka.partition import Partition
 from karafka.policy import Policy
 from karafka.setbacks import Work
-from karafka.starts import Begin, resolve
+from karafka.starts import TIMEOUT, Begin, resolve
 
 
 class Arrivals:
@@ -51,7 +52,23 @@ class Arrivals:
 
     def begins(self, client: Consumer, places: Sequence[Place]) -> Mapping[Place, Begin]:
         """Where each of `places` begins. Raises `BrokerError`."""
-        return resolve(client, places, self._policy, self._ids, self._known)
+        try:
+            return resolve(client, places, self._policy, self._ids, self._known)
+        except BrokerError as error:
+            if error.retriable:
+                self._say_why(places)
+            raise
+
+    def _say_why(self, places: Sequence[Place]) -> None:
+        """Whether a transaction is what keeps the answer back: the consumer waits for its end without a word.
+
+        Raises the `BrokerError` that says so.
+        """
+        try:
+            self._names().committed(self._group, places, TIMEOUT)
+        except BrokerError as error:
+            if error.code:
+                raise
 
     def arrive(self, begins: Mapping[Place, Begin]) -> None:
         """They begin there: what they say of their topics is told, and known from now on."""

@@ -105,6 +105,7 @@ EFFECTS: Mapping[int, Effect] = {
     KafkaError.INCONSISTENT_GROUP_PROTOCOL: Effect.END,
     KafkaError.INVALID_GROUP_ID: Effect.END,
 }
+PENDING = KafkaError.UNSTABLE_OFFSET_COMMIT
 
 
 # How long a rebalance may take to go on after a callback, in seconds.
@@ -155,18 +156,32 @@ def check(kafka: Settings, where: str) -> None:
         raise refusal(error, kafka, where) from None
 
 
+# Settings that librdkafka names otherwise than they may be written: it says its own name only.
+WRITTEN: Mapping[str, str] = {
+    "queue.buffering.max.ms": "linger.ms",
+    "request.required.acks": "acks",
+    "message.send.max.retries": "retries",
+    "message.timeout.ms": "delivery.timeout.ms",
+    "compression.codec": "compression.type",
+    "max.in.flight.requests.per.connection": "max.in.flight",
+    "fetch.message.max.bytes": "max.partition.fetch.bytes",
+}
+
+
 def refusal(error: KafkaException, kafka: Mapping[str, Any], where: str) -> ConfigError:
-    """What the client said of its settings, in one sentence."""
-    said = error.args[0].str()
+    """What the client said of its settings, in one sentence, with the names that were written."""
+    said = error.args[0].str().strip()
     if unknown := re.search(r'No such configuration property: "([^"]*)"', said):
-        reason = f"sets {unknown[1]!r}, which librdkafka does not know: its CONFIGURATION.md lists the names"
-    elif (refused := re.search(r'configuration property "([^"]*)"|: ([a-z.]+) failed', said)) and (
-        name := refused[1] or refused[2]
-    ) in kafka:
-        reason = f"sets {name!r} to {masked(kafka).get(name)!r}, which librdkafka refuses: {said}"
-    else:
-        reason = f"is refused by librdkafka: {said}"
-    return ConfigError(f"{where} {reason}")
+        return ConfigError(
+            f"{where} sets {unknown[1]!r}, which librdkafka does not know: its CONFIGURATION.md lists the names"
+        )
+    refused = re.search(r'onfiguration property "([^"]*)"|: ([a-z.]+) failed', said)
+    own = (refused[1] or refused[2]) if refused else ""
+    name = own if own in kafka else WRITTEN.get(own, "")
+    if name not in kafka:
+        return ConfigError(f"{where} is refused by librdkafka: {said}")
+    said = said.replace(own, name)
+    return ConfigError(f"{where} sets {name!r} to {masked(kafka).get(name)!r}, which librdkafka refuses: {said}")
 
 
 class ConfluentConsumer:
@@ -539,6 +554,10 @@ class ConfluentTopics:
         with _translated():
             answer = self._admin.list_consumer_group_offsets([asked], require_stable=True, request_timeout=timeout)
             found = answer[group].result().topic_partitions or []
+        if pending := [one for one in found if one.error is not None and one.error.code() == PENDING]:
+            names = ", ".join(f"{one.topic}/{one.partition}" for one in pending)
+            said = f"what is committed of {names} is part of a transaction that has not ended"
+            raise BrokerError(said, retriable=True, code=pending[0].error.name())
         for one in found:
             if one.error is not None:
                 raise BrokerError(f"{one.topic}/{one.partition}: {one.error.str()}", retriable=retriable(one.error))

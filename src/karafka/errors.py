@@ -23,11 +23,12 @@ class StartError(Error):
 
 
 class BrokerError(Error):
-    """The cluster: `retriable` says whether waiting may help."""
+    """The cluster: `retriable` says whether waiting may help; `code` is Kafka's name for it, where that matters."""
 
-    def __init__(self, reason: str, *, retriable: bool) -> None:
+    def __init__(self, reason: str, *, retriable: bool, code: str = "") -> None:
         super().__init__(reason)
         self.retriable = retriable
+        self.code = code
 
 
 class MessageError(Error):

@@ -829,7 +829,7 @@ class Listener:
 
     def _insistently(self, question: Callable[[], T]) -> T:
         """Ask the broker again until it answers, or a stop comes: without an answer no partition can begin."""
-        asked = False
+        told: set[str] = set()
         while True:
             self.pulse = NEVER
             try:
@@ -837,10 +837,11 @@ class Listener:
             except BrokerError as error:
                 if not error.retriable:
                     raise
-                if not asked:
+                code = error.code or "NO_ANSWER"
+                if code not in told:
                     said = f"the broker does not say where partitions begin: {error}; it is asked again"
-                    self._troubles.heard(self.group, Trouble("NO_ANSWER", said, Effect.NEWS))
-                asked = True
+                    self._troubles.heard(self.group, Trouble(code, said, Effect.NEWS))
+                told.add(code)
                 if self._lifecycle.wait(Phase.STOPPING, ASK_AGAIN):
                     raise
             finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 from time import monotonic, sleep
@@ -100,24 +101,50 @@ def test_what_a_dead_process_left_open_is_aborted_when_its_partition_is_taken_ov
     line.once(*counts)
 
 
-@pytest.mark.timeout(240)
-@pytest.mark.parametrize("kind", ["def"])
-def test_the_broker_stopped_and_started_again_doubles_nothing(tmp_path: Path, kind: str) -> None:
-    """Whatever was under way, and whether its answer came: each result is seen once; no message is blamed for it."""
-    with Kafka(tmp_path / "kafka") as own:
+# What Kafka's log says when it took a transaction for ended without having written its end (KAFKA-20734).
+END_NOT_WRITTEN = "these partitions are likely deleted already and hence can be skipped"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("strike", "kind"), [(Kafka.stop, "def"), (Kafka.kill, "async batch")])
+def test_the_broker_away_and_back_doubles_nothing(tmp_path: Path, strike: Callable[[Kafka], None], kind: str) -> None:
+    """Whatever was under way, and whether its answer came: each result is seen once; no message is blamed for it.
+
+    What becomes of a transaction whose end Kafka itself has not written is out of our hands: then it is begun anew.
+    """
+    for attempt in range(5):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        if _away_and_back(folder, strike, kind):
+            return
+        print("Kafka has not written the end of a transaction: begun anew")
+    pytest.fail("Kafka never wrote all ends of transactions")
+
+
+def _all_ended(own: Kafka) -> bool:
+    """Whether Kafka has written all ends, this time and the time before."""
+    logs = own.folder.log, own.folder.log.with_name("kafka.previous.log")
+    return not any(END_NOT_WRITTEN in log.read_text(errors="replace") for log in logs)
+
+
+def _away_and_back(folder: Path, strike: Callable[[Kafka], None], kind: str) -> bool:
+    """Whether it could be seen: Kafka has written all ends."""
+    with Kafka(folder / "kafka") as own:
         line = Line(Stage(own.bootstrap), 3)
-        with Servers(line, tmp_path, kind, {}) as servers, Reader(line) as reader:
+        with Servers(line, folder, kind, {}) as servers, Reader(line) as reader:
             for number in (0, 1):
                 servers.start(number).event("server_started")
             with Flow(line, RATE) as flow:
                 until(lambda: len(reader.times) > 100, 30)
-                for turn in range(3):
+                for turn in range(2):
                     sleep(1.0)
-                    own.stop()
+                    strike(own)
                     sleep(0.2 + turn)
                     own.start()
                     at, before = monotonic(), len(reader.times)
-                    until(lambda more=before: len(reader.times) > more + RATE, 90)  # type: ignore[misc]  # this turn's
+                    until(lambda more=before: not _all_ended(own) or len(reader.times) > more + RATE, 90)  # type: ignore[misc]  # this turn's
+                    if not _all_ended(own):
+                        return False
                     print(f"{monotonic() - at:.1f} s after the broker was back {RATE} more results were seen")
             counts = flow.counts()
             until(lambda: line.committed() == counts, 60)
@@ -127,3 +154,4 @@ def test_the_broker_stopped_and_started_again_doubles_nothing(tmp_path: Path, ki
                 assert servers.now[number].stop() == 0, str(servers.now[number].heard)
         line.once(*counts)
         assert told["failed"] == 0
+    return True

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from karafka import Controller
-from karafka.events import Assigned, Committed
+from karafka.events import Assigned, ClientTroubled, Committed
 from tests.brokers import new_group
 from tests.specs.run import Notes, Stage, running, until
 
@@ -105,4 +105,33 @@ def test_an_end_is_remembered_before_the_first_message(stage: Stage) -> None:
     stage.send(topic, ["2"])
     with running(second):
         until(lambda: len(seen) == 1)
+    assert seen.all() == [2]
+
+
+def test_a_transaction_that_keeps_the_beginning_open_is_named(stage: Stage) -> None:
+    """Nobody knows where to begin before it ends; which partition waits, and for what, is said."""
+    group, topic = new_group(), stage.topic(2)
+    app = stage.app(client_id=group)
+    seen: Notes[int] = Notes()
+    stage.send(topic, ["1", "2"], partition=1)
+
+    @app.topic(topic)
+    class Keep(Controller[int]):
+        def perform(self) -> None:
+            seen.add(self.params)
+
+    own = {"bootstrap.servers": stage.bootstrap, "log_level": 0}
+    other = Producer({**own, "transactional.id": f"{group}-other", "transaction.timeout.ms": 60_000})
+    nobody = Consumer({**own, "group.id": group})
+    other.init_transactions(10)
+    other.begin_transaction()
+    other.send_offsets_to_transaction([TopicPartition(topic, 1, 1)], nobody.consumer_group_metadata(), 10)
+    with running(app, allow=(ClientTroubled,)) as server:
+        until(lambda: server.told(ClientTroubled))
+        assert not server.told(Assigned)
+        (said,) = [event.error for event in server.told(ClientTroubled)]
+        assert f"what is committed of {topic}/1 is part of a transaction that has not ended" in said
+        other.commit_transaction(10)
+        until(lambda: len(seen) == 1)
+    nobody.close()
     assert seen.all() == [2]

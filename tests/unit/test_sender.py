@@ -75,6 +75,14 @@ def test_what_the_user_says_is_so(name: str, value: Any) -> None:
         ({"message.max.bytes": "large"}, r"sets 'message\.max\.bytes' to 'large', which librdkafka refuses"),
         ({"partitioner": "mine"}, r"sets 'partitioner' to 'mine', which librdkafka refuses"),
         ({"acks": 0, "enable.idempotence": True}, r"acks.*enable\.idempotence"),
+        ({"linger.ms": "soon"}, r"sets 'linger\.ms' to 'soon', which librdkafka refuses: .* property \"linger\.ms\"$"),
+        ({"linger.ms": -5}, r"sets 'linger\.ms' to -5, which librdkafka refuses: .*\"linger\.ms\" value -5 is outside"),
+        ({"queue.buffering.max.ms": -5}, r"sets 'queue\.buffering\.max\.ms' to -5"),
+        ({"acks": "many"}, r"sets 'acks' to 'many'"),
+        ({"retries": -1}, r"sets 'retries' to -1"),
+        ({"delivery.timeout.ms": -1}, r"sets 'delivery\.timeout\.ms' to -1"),
+        ({"compression.type": "tight"}, r"sets 'compression\.type' to 'tight'"),
+        ({"max.in.flight": 0}, r"sets 'max\.in\.flight' to 0"),
     ],
 )
 def test_what_the_client_refuses_is_one_sentence(kafka: Mapping[str, Any], said: str) -> None:
