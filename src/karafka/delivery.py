@@ -189,9 +189,8 @@ class Handle(msgspec.Struct, gc=False, eq=False):
             refuse_in_loop("Handle.wait", "await the handle")
             self._desk.wait(self, timeout)
             if not self.done:
-                raise TimeoutError(
-                    f"a message to {self.topic!r} is not confirmed after {timeout:g} s; still on its way"
-                )
+                waited = f"{round(timeout or 0.0, 3):g} s"
+                raise TimeoutError(f"a message to {self.topic!r} is not confirmed after {waited}; still on its way")
         return self.result()
 
     def result(self) -> Delivery:

@@ -46,6 +46,8 @@ OLD = 30.0
 CLOSE_TIMEOUT = 5.0
 
 
+# How the turn is taken without waiting for it: `acquire(False)`.
+AT_ONCE = (False,)
 # How often who waits looks whether its handle's call was cut short.
 LOOK = 1.0
 CUT = Failure(
@@ -133,12 +135,15 @@ class Poller:
         by = time.monotonic() + timeout if timeout is not None else NEVER
         handle.attend()
         self.refuse_here("wait")
-        if not self._ended and self._turn.acquire(blocking=False):
+        if not self._ended:
+            # Ctrl-C is heard once a call made here has returned. It is `map` that makes it: nothing comes before `try`.
+            (mine,) = map(self._turn.acquire, AT_ONCE)
             try:
-                while not handle.done and self._serves_well() and (left := by - time.monotonic()) > 0:
+                while mine and not handle.done and self._serves_well() and (left := by - time.monotonic()) > 0:
                     self._serve(min(POLL, left))
             finally:
-                self._turn.release()
+                if mine:
+                    self._turn.release()
         if handle.done:
             return
         ended = allocate_lock()
@@ -248,13 +253,13 @@ class Poller:
             finally:
                 self._turn.release()
 
-    def make_room(self) -> None:
-        """Wait a little for reports: they make room in the client's queue."""
+    def make_room(self, patience: float) -> None:
+        """Wait so long, or less, for reports: they make room in the client's queue."""
         if interruptible():
-            self._have_looked(POLL)
+            self._have_looked(patience)
         elif self._turn.acquire(blocking=False):
             try:
-                self._serve(POLL)
+                self._serve(patience)
             finally:
                 self._turn.release()
         else:

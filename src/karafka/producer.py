@@ -218,14 +218,16 @@ class Producer:
         partition: int | None = None,
         timestamp: Moment = None,
         label: Any = None,
+        _by: float = NEVER,
     ) -> Handle:
         """Put a message on its way. `timestamp`: seconds since 1970 or a datetime with a zone, now by default.
 
         Raises `InvalidMessageError` or `TooLargeError` for what can never be sent, `QueueFullError` when the client's
-        queue stays full (on an event loop, which must not wait: at once), and what `before_send` raises.
+        queue stays full (on an event loop, which must not wait: at once), and what `before_send` raises. `_by`, until
+        when it may wait for room, is the package's own.
         """
         if self._before_send:
-            return self.post(self.letter(topic, payload, key, headers, partition, timestamp, label))
+            return self.post(self.letter(topic, payload, key, headers, partition, timestamp, label), _by)
         # What `letter` and `post` do, in the words that cost least: this is the path of most messages.
         poller, quick = self._line or self._open(topic, key)
         try:
@@ -241,12 +243,12 @@ class Producer:
         if self._listened != self.events.count:
             self._listen()
         if self._told:
-            return self.post(Letter(topic, value, key, pairs, at, moment, label))
+            return self.post(Letter(topic, value, key, pairs, at, moment, label), _by)
         handle = Handle(topic, key, None, poller) if label is None else Labelled(topic, key, label, poller)
         try:
             quick(topic, value, key, at, handle, None, moment, pairs)
         except Exception:  # noqa: BLE001 - it was not accepted: `post` does it again, and says why
-            return self.post(Letter(topic, value, key, pairs, at, moment, label))
+            return self.post(Letter(topic, value, key, pairs, at, moment, label), _by)
         if poller.over:
             poller.see_through(handle)
         self._sent = sent = self._sent + 1
@@ -266,7 +268,10 @@ class Producer:
         label: Any = None,
         timeout: float | None = None,
     ) -> Delivery:
-        """Send a message and wait until the broker has confirmed it. Raises as `produce_async` and `Handle.wait` do."""
+        """Send a message and wait until the broker has confirmed it. Raises as `produce_async` and `Handle.wait` do.
+
+        `timeout`: seconds that this may take, with the wait for room in the client's queue.
+        """
         refuse_in_loop("produce_sync", "await producer.produce_async(…)")
         if self.transactions is not None:
             with self.transaction(TIMEOUT if timeout is None else timeout) as transaction:
@@ -274,17 +279,23 @@ class Producer:
                     topic, payload, key=key, headers=headers, partition=partition, timestamp=timestamp, label=label
                 )
             return handle.result()
+        by = NEVER if timeout is None else time.monotonic() + timeout
         handle = self.produce_async(
-            topic, payload, key=key, headers=headers, partition=partition, timestamp=timestamp, label=label
+            topic, payload, key=key, headers=headers, partition=partition, timestamp=timestamp, label=label, _by=by
         )
-        return handle.wait(timeout)
+        return handle.wait(_left(by))
 
     def produce_many_async(self, messages: Iterable[Row]) -> Handles:
         """Put messages on their way, each the arguments of `produce_async` by name; `wait` for all, or `await` them.
 
         All are checked before the first is sent: raises `InvalidMessageError` with the number of the one that cannot
-        be. What is not accepted for want of room is among the handles, as failed.
+        be, `ProducerClosedError`. What is then not accepted, for want of room say, is among the handles, as failed.
         """
+        return Handles(self.post_many(self._letters(messages)))
+
+    def _letters(self, messages: Iterable[Row]) -> list[Letter]:
+        if self._closed:
+            raise ProducerClosedError(self._closed)
         letters: list[Letter] = []
         writers, plain = self._writers, not self._before_send
         try:
@@ -303,17 +314,21 @@ class Producer:
         except InvalidMessageError as error:
             error.add_note(f"it is number {len(letters)}, from 0, of those that were to be sent; none of them was")
             raise
-        return Handles(self.post_many(letters))
+        return letters
 
-    def post_many(self, letters: Sequence[Letter]) -> list[Handle]:
-        """Send what `letter` made: a handle for each, failed where it was not accepted. The package's own."""
+    def post_many(self, letters: Sequence[Letter], by: float = NEVER) -> list[Handle]:
+        """Send what `letter` made: a handle for each, failed where it was not accepted. The package's own.
+
+        Until `by` it waits for room; once that was not to be had, what comes behind does not wait for it again.
+        """
         if self._listened != self.events.count:
             self._listen()
         handles: list[Handle] = []
         for one in letters:
             line = self._line
             if line is None or self._told:
-                handles.append(self._accepted(one))
+                handle, by = self._accepted(one, by)
+                handles.append(handle)
                 continue
             poller, quick = line
             label = one.label
@@ -321,7 +336,7 @@ class Producer:
             try:
                 quick(one.topic, one.value, one.key, one.partition, handle, None, one.timestamp, one.headers)
             except Exception:  # noqa: BLE001 - it was not accepted: `post` does it again, and says why
-                handle = self._accepted(one)
+                handle, by = self._accepted(one, by)
             else:
                 if poller.over:
                     poller.see_through(handle)
@@ -331,7 +346,7 @@ class Producer:
     def produce_many_sync(self, messages: Iterable[Row], timeout: float | None = None) -> list[Delivery]:
         """`produce_many_async`, and wait for all: deliveries in their order.
 
-        Raises `PartlyDeliveredError`, which tells of each message, once all have ended.
+        `timeout` as in `produce_sync`. Raises `PartlyDeliveredError`, which tells of each message, once all have ended.
         """
         refuse_in_loop("produce_many_sync", "await producer.produce_many_async(…)")
         if self.transactions is not None:
@@ -339,7 +354,8 @@ class Producer:
                 handles = transaction.produce_many_async(messages)
                 handles.wait(timeout)
             return handles.wait()
-        return self.produce_many_async(messages).wait(timeout)
+        by = NEVER if timeout is None else time.monotonic() + timeout
+        return Handles(self.post_many(self._letters(messages), by)).wait(_left(by))
 
     def tombstone(
         self, topic: str, key: str | bytes, *, headers: Headers | None = None, partition: int | None = None
@@ -377,9 +393,12 @@ class Producer:
         at = -1 if partition is None else checked_partition(topic, partition)
         return Letter(topic, value, key, pairs, at, 0 if timestamp is None else milliseconds(topic, timestamp), label)
 
-    def post(self, letter: Letter) -> Handle:
-        """Send it: waiting for room, with another client if this one is of no more use. Raises `DeliveryError`."""
-        until: float | None = None
+    def post(self, letter: Letter, by: float = NEVER) -> Handle:
+        """Send it: waiting for room until `by`, with another client if this one is of no more use.
+
+        Raises `DeliveryError`.
+        """
+        since: float | None = None
         tries = 0
         while True:
             poller, _ = self._open(letter.topic, letter.key)
@@ -392,7 +411,7 @@ class Producer:
                     raise self._refusal(letter, refused.failure) from None
                 poller.end(refused.failure.text)
             except BufferError:
-                until = self._await_room(letter, poller, until)
+                since = self._await_room(letter, poller, since, by)
             else:
                 if isinstance(handle, ToldHandle):
                     handle.accepted()
@@ -400,18 +419,19 @@ class Producer:
                     poller.see_through(handle)
                 return handle
 
-    def _await_room(self, letter: Letter, poller: Poller, until: float | None) -> float:
-        """Wait a little for room; until when that is worth it. Raises `QueueFullError`, `ProducerClosedError`."""
+    def _await_room(self, letter: Letter, poller: Poller, since: float | None, by: float) -> float:
+        """Wait a little for room; since when that is done. Raises `QueueFullError`, `ProducerClosedError`."""
         waiting, now = poller.client.waiting(), time.monotonic()
-        if until is None:
-            until = now + (0.0 if in_loop() or poller.serves_here else self._max_wait)
+        if since is None:
+            since = now
             self.events.tell(QueueFull(topic=letter.topic, waiting=waiting))
+        patience = 0.0 if in_loop() or poller.serves_here else max(0.0, min(self._max_wait, by - since))
         if now >= self._ends_by:
             raise ProducerClosedError("the producer is being closed", topic=letter.topic, key=letter.key)
-        if now >= until:
-            raise self._full(letter, waiting)
-        poller.make_room()
-        return until
+        if (left := since + patience - now) <= 0:
+            raise self._full(letter, waiting, patience)
+        poller.make_room(min(POLL, left))
+        return since
 
     def _listen(self) -> None:
         """On hot paths an event is only made when someone listens."""
@@ -424,12 +444,13 @@ class Producer:
             return ToldHandle(topic, key, letter.label, poller, _events=events, _size=letter.size)
         return (Handle if letter.label is None else Labelled)(topic, key, letter.label, poller)
 
-    def _accepted(self, letter: Letter) -> Handle:
-        """Its handle; one that has failed where it was not accepted."""
+    def _accepted(self, letter: Letter, by: float) -> tuple[Handle, float]:
+        """Its handle, one that has failed where it was not accepted; and until when the next may wait for room."""
         try:
-            return self.post(letter)
+            return self.post(letter, by), by
         except DeliveryError as error:
-            return refused_handle(letter.topic, letter.key, letter.label, error)
+            handle = refused_handle(letter.topic, letter.key, letter.label, error)
+            return handle, 0.0 if isinstance(error, QueueFullError) else by
 
     def _refusal(self, letter: Letter, failure: Failure) -> DeliveryError:
         if failure.fault is Fault.TOO_LARGE:
@@ -438,12 +459,20 @@ class Producer:
             failure = replace(failure, text=f"{said} ({failure.code})")
         return error_of(failure, letter.topic, letter.key)
 
-    def _full(self, letter: Letter, waiting: int) -> QueueFullError:
-        if in_loop() or (self._line is not None and self._line[0].serves_here):
-            said = f"the queue is full, {waiting} messages wait: await handles of before, then send more"
+    def _full(self, letter: Letter, waiting: int, patience: float) -> QueueFullError:
+        if in_loop():
+            said = (
+                f"the queue is full, {waiting} messages wait: await handles of before, then send more; or await "
+                "asyncio.to_thread(producer.produce_async, …), which waits for room"
+            )
+        elif self._line is not None and self._line[0].serves_here:
+            said = (
+                f"the queue is full, {waiting} messages wait, and room is made where this is called (a listener, or "
+                "a callback of the client): send on another thread"
+            )
         else:
             said = (
-                f"the queue stayed full for {self._max_wait:g} s, {waiting} messages wait; is the broker there? "
+                f"the queue stayed full for {round(patience, 3):g} s, {waiting} messages wait; is the broker there? "
                 "queue.buffering.max.messages bounds it"
             )
         return QueueFullError(f"{described(letter)} was not accepted: {said}", topic=letter.topic, key=letter.key)
@@ -488,9 +517,10 @@ class Producer:
         What failed and may succeed later is buffered again, in front. Raises `QueueFullError`, `PartlyDeliveredError`.
         """
         refuse_in_loop("flush_sync", "await producer.flush_async()")
-        sent, error = self._send_buffered()
+        by = NEVER if timeout is None else time.monotonic() + timeout
+        sent, error = self._send_buffered(by)
         try:
-            deliveries = Handles([handle for _, handle in sent]).wait(timeout)
+            deliveries = Handles([handle for _, handle in sent]).wait(_left(by))
         finally:
             again = [letter for letter, handle in sent if handle.error is not None and handle.error.retriable]
             self._buffer.extendleft(reversed(again))
@@ -498,15 +528,15 @@ class Producer:
             raise error
         return deliveries
 
-    def _send_buffered(self) -> tuple[list[tuple[Letter, Handle]], DeliveryError | None]:
-        """What was accepted, in order, and why no more was."""
+    def _send_buffered(self, by: float = NEVER) -> tuple[list[tuple[Letter, Handle]], DeliveryError | None]:
+        """What was accepted until `by`, in order, and why no more was."""
         sent: list[tuple[Letter, Handle]] = []
         error: DeliveryError | None = None
         with self._flushing:
             while self._buffer:
                 letter = self._buffer[0]
                 try:
-                    sent.append((letter, self.post(letter)))
+                    sent.append((letter, self.post(letter, by)))
                 except DeliveryError as refused:
                     if refused.retriable or isinstance(refused, ProducerClosedError):
                         error = refused
@@ -607,13 +637,15 @@ class Producer:
     # ── waiting, and its end ─────────────────────────────────────────────────────────────────────────────────
 
     def flush(self, timeout: float = 60.0) -> int:
-        """Wait until all that was accepted has ended; how many messages have not after `timeout` seconds.
+        """Wait until all that was accepted, by variants too, has ended; how many have not after `timeout` seconds.
 
         What is buffered stays so: see `flush_sync`.
         """
         refuse_in_loop("flush", "await the handles")
+        by = time.monotonic() + timeout
         line = self.pipe._line  # noqa: SLF001 - of this class
-        return line[0].flush(timeout) if line is not None else 0
+        left = line[0].flush(timeout) if line is not None else 0
+        return left + sum(one.flush(max(0.0, by - time.monotonic())) for one in list(self._variants.values()))
 
     def close(self, timeout: float = 60.0) -> int:
         """Refuse new messages, send what is buffered, flush, and end: how many messages were not delivered.
@@ -768,6 +800,11 @@ class Estate:
             _log.error("%d buffered messages to %s were not sent: %s", left, topics, reason)
             self._buffer.clear()
         return left
+
+
+def _left(by: float) -> float | None:
+    """The seconds until then; None for never."""
+    return None if by == NEVER else max(0.0, by - time.monotonic())
 
 
 def _chain(before_send: object) -> tuple[BeforeSend, ...]:

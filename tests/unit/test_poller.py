@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import time
 import weakref
@@ -34,7 +35,7 @@ from karafka.events import Acknowledged, ProducerReplaced
 from karafka.poller import Poller
 from karafka.producer import OFTEN, Producer
 from tests.brokers import until
-from tests.unit.post import LATE, Post, Receipt, poller_of
+from tests.unit.post import LATE, Post, Receipt, poller_of, without_threads
 
 PATIENCE = 10.0
 
@@ -371,6 +372,33 @@ class TestInterrupted:
 
         assert handle.wait(PATIENCE).offset == 0
 
+    def test_wherever_it_comes_the_turn_is_free_again(self, post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Python hears it where a function begins, and where one in C has returned: at each of these in turn."""
+        without_threads(monkeypatch)
+        producer = Producer({}, sender=lambda: post)
+        left = moment = 0
+
+        def interrupt(_frame: object, event: str, _what: object) -> None:
+            nonlocal left
+            if event in {"call", "c_return"}:
+                left -= 1
+                if not left:
+                    raise KeyboardInterrupt
+
+        while left <= 0:
+            handle = producer.produce_async("orders", b"")
+            moment += 1
+            left = moment
+            with suppress(KeyboardInterrupt):
+                sys.setprofile(interrupt)
+                handle.wait(PATIENCE)
+                sys.setprofile(None)
+            turn = poller_of(producer)._turn
+            if held := turn.locked():
+                turn.release()  # else the end of the process would wait for it
+            assert not held, f"for ever, after an interrupt at moment {moment}"
+        assert moment > 10
+
 
 class TestLoops:
     """Those who await are woken on their own loop, and leave nothing behind."""
@@ -421,6 +449,39 @@ class TestLoops:
             assert asyncio.run(sending()) < 3
         finally:
             go_on.set()
+
+    def test_room_can_be_waited_for_beside_the_loop(self, producer: Producer, post: Post) -> None:
+        """Which goes on meanwhile: as the error of a full queue says."""
+        post.room, post.open = 1, False
+        first = producer.produce_async("orders", b"1")
+
+        async def sending() -> list[int]:
+            with pytest.raises(QueueFullError, match=r"await asyncio\.to_thread\(producer\.produce_async, …\)"):
+                producer.produce_async("orders", b"2")
+            waiting = asyncio.ensure_future(asyncio.to_thread(producer.produce_async, "orders", b"2"))
+            await asyncio.wait([waiting], timeout=0.05)
+            assert not waiting.done()
+            post.answer()
+            return [(await one).offset for one in (first, await waiting)]
+
+        assert asyncio.run(sending()) == [0, 1]
+
+    def test_a_listener_is_not_told_to_wait_for_room(self, producer: Producer, post: Post) -> None:
+        """It is where room is made."""
+        refused: list[str] = []
+
+        def listen(_event: Acknowledged) -> None:
+            post.room = 0
+            with pytest.raises(QueueFullError) as full:
+                producer.produce_async("second", b"")
+            refused.append(str(full.value))
+            post.room = 10
+
+        producer.events.on(Acknowledged, listen)
+        producer.produce_sync("first", b"", timeout=PATIENCE)
+
+        assert "await" not in refused[0]
+        assert "on another thread" in refused[0]
 
     def test_who_gives_up_leaves_nothing_behind(self, producer: Producer, post: Post) -> None:
         """The message is still on its way; its end wakes nobody."""

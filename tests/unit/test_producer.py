@@ -221,13 +221,53 @@ class TestFull:
 
         async def sending() -> None:
             producer.produce_async("orders", b"1")
-            with pytest.raises(QueueFullError, match="1 messages wait: await handles of before"):
+            with pytest.raises(QueueFullError, match=r"await handles of before.*asyncio\.to_thread"):
                 producer.produce_async("orders", b"2")
             refused = producer.produce_many_async(rows("a", "b"))
             assert [type(one.error) for one in refused] == [QueueFullError, QueueFullError]
 
         asyncio.run(sending())
         assert passing.monotonic() == before
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda producer: producer.produce_sync("orders", b"2", timeout=5),
+            lambda producer: producer.produce_many_sync(rows("orders", "orders"), timeout=5),
+            lambda producer: producer.flush_sync(timeout=5),
+        ],
+        ids=["produce_sync", "produce_many_sync", "flush_sync"],
+    )
+    @pytest.mark.parametrize("room", [True, False])
+    def test_a_timeout_holds_for_the_wait_for_room_too(
+        self, producer: Producer, post: Post, passing: Passing, call: Callable[[Producer], object], *, room: bool
+    ) -> None:
+        """Whether there is room at last, and the rest of the time is for the confirmation, or none."""
+        post.room, post.open = 1, False
+        producer.produce_async("orders", b"1")
+        producer.buffer("orders", b"2")
+        before = passing.monotonic()
+
+        def meanwhile() -> None:
+            if room and passing.monotonic() - before > 3:
+                post.room = 3
+
+        passing.meanwhile = meanwhile
+        with pytest.raises((TimeoutError, QueueFullError, PartlyDeliveredError)) as found:
+            call(producer)
+        assert passing.monotonic() - before == pytest.approx(5, abs=0.01)
+        assert isinstance(found.value, TimeoutError) == room
+        assert ("not confirmed after" if room else "the queue stayed full for 5 s, 1 messages wait") in str(found.value)
+
+    def test_of_many_the_wait_for_room_is_one(self, producer: Producer, post: Post, passing: Passing) -> None:
+        """Not a minute for each, one after the other."""
+        post.room, post.open = 1, False
+        producer.produce_async("orders", b"1")
+        before = passing.monotonic()
+
+        refused = producer.produce_many_async(rows("a", "b", "c"))
+        assert passing.monotonic() - before == pytest.approx(60, abs=0.2)
+        assert {type(one.error) for one in refused} == {QueueFullError}
 
     def test_what_can_never_be_sent_is_refused_at_once(self, producer: Producer, post: Post, passing: Passing) -> None:
         """As one of ours."""
@@ -372,6 +412,9 @@ class TestClosing:
             with pytest.raises(ProducerClosedError, match="the producer was closed: make a new one") as refused:
                 send("orders", b"", key="k")
             assert (refused.value.topic, refused.value.key, refused.value.retriable) == ("orders", "k", False)
+        for many in (producer.produce_many_async, producer.produce_many_sync):
+            with pytest.raises(ProducerClosedError, match="the producer was closed: make a new one"):
+                many(rows("orders"))
         with pytest.raises(ProducerClosedError):
             producer.variant(acks=0)
         assert len(post.sent) == before

@@ -31,8 +31,13 @@ class Posts:
 
 
 @pytest.fixture
-def posts(monkeypatch: pytest.MonkeyPatch) -> Posts:
-    made = Posts(without_threads(monkeypatch))
+def passing(monkeypatch: pytest.MonkeyPatch) -> Passing:
+    return without_threads(monkeypatch)
+
+
+@pytest.fixture
+def posts(monkeypatch: pytest.MonkeyPatch, passing: Passing) -> Posts:
+    made = Posts(passing)
     monkeypatch.setattr(producing, "_connected", made)
     return made
 
@@ -137,6 +142,27 @@ def test_it_is_closed_with_its_parent(producer: Producer, posts: Posts) -> None:
         producer.variant(acks=0)
 
 
+def test_it_is_flushed_with_its_parent(producer: Producer) -> None:
+    """And so are variants of its own."""
+    handles = [
+        one.produce_async("orders", b"") for one in (producer.variant(acks=0), producer.variant(acks=0).variant())
+    ]
+
+    assert producer.flush() == 0
+    assert all(handle.done for handle in handles)
+
+
+def test_all_are_flushed_in_one_time(producer: Producer, posts: Posts, passing: Passing) -> None:
+    """The parent's; what has not ended by then is counted over all."""
+    for one in (producer, producer.variant(acks=0), producer.variant(acks=1)):
+        one.produce_async("orders", b"")
+        posts.made[-1][1].open = False
+    before = passing.monotonic()
+
+    assert producer.flush(5.0) == 3
+    assert passing.monotonic() - before == pytest.approx(5.0, abs=0.2)
+
+
 def test_what_it_could_not_deliver_counts(producer: Producer, posts: Posts) -> None:
     producer.variant(acks=0).produce_async("orders", b"")
     posts.made[0][1].open = False
@@ -158,6 +184,15 @@ def test_a_setting_that_belongs_to_the_framework_is_refused(producer: Producer) 
         producer.variant(on_delivery=1)
     with pytest.raises(ConfigError, match="belongs to the framework"):
         producer.variant({"delivery.report.only.error": True})
+
+
+def test_a_setting_that_the_client_refuses_is_named_as_it_was_written() -> None:
+    """However it was given, not by the client's other name for it."""
+    parent = Producer({"bootstrap.servers": "a:1"})
+    for names, settings in (((), {"linger_ms": -5}), (({"linger.ms": -5},), {})):
+        with pytest.raises(ConfigError, match=r"sets 'linger\.ms' to -5.*outside") as refused:
+            parent.variant(*names, **settings)
+        assert "queue.buffering" not in str(refused.value)
 
 
 def test_what_a_recorders_variant_is_given_is_recorded_in_the_same_place() -> None:
