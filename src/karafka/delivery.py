@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from threading import Lock
-from traceback import walk_tb
 from typing import Any, Protocol, overload
 
 import msgspec
@@ -116,8 +115,8 @@ class Desk(Protocol):
     def judge(self, error: Any) -> Failure | None:
         """What the client's `error` means, None being one; None if it was delivered, without an offset."""
 
-    def cut_short(self, handle: Handle) -> bool:
-        """Whether nobody will tell how `handle` ended, though it has; it has failed then."""
+    def late(self, handle: Handle) -> bool:
+        """Whether nobody will tell any more how `handle` ended; it has failed then."""
 
     def failed(self, handle: Handle, error: DeliveryError, *, heard: bool) -> None:
         """`handle` has failed; whether somebody waits for it, who is told."""
@@ -148,18 +147,16 @@ class Handle(msgspec.Struct, gc=False, eq=False):
         return f"<Handle of a message to {self.topic!r}, {where}>"
 
     def __call__(self, error: Any, receipt: Receipt) -> None:
-        """The client's word: the message has ended. Called by it inside `Sender.serve`; again if it was cut short."""
-        if error is None and self._error is None and (offset := receipt.offset()) is not None:
-            self._partition, self._latency = receipt.partition() or 0, receipt.latency() or 0.0
-            self._offset = offset
-            if self._watchers:
-                self.tell()
-        elif self._pending and (failure := self._desk.judge(error)) is not None:
-            self.fail(failure)
-        else:
-            if self._pending:
-                self._partition, self._latency = receipt.partition() or 0, receipt.latency() or 0.0
-                self._offset = -1
+        """The client's word: the message has ended. Called by it inside `Sender.serve`."""
+        offset = receipt.offset() if error is None else None
+        if offset is None:
+            if (failure := self._desk.judge(error)) is not None:
+                self.fail(failure)
+                return
+            offset = -1
+        self._partition, self._latency = receipt.partition() or 0, receipt.latency() or 0.0
+        self._offset = offset
+        if self._watchers:
             self.tell()
 
     def fail(self, failure: Failure) -> None:
@@ -176,7 +173,7 @@ class Handle(msgspec.Struct, gc=False, eq=False):
 
     @property
     def done(self) -> bool:
-        return self._offset is not None or self._error is not None or self._desk.cut_short(self)
+        return self._offset is not None or self._error is not None or self._desk.late(self)
 
     @property
     def error(self) -> DeliveryError | None:
@@ -285,19 +282,6 @@ class ToldHandle(Handle, gc=True, eq=False):
             )
 
 
-def finish(interrupted: BaseException) -> bool:
-    """Ctrl-C comes wherever Python goes on, on the main thread: also at the first word of a handle that is called, and
-    the client does not call it again. What `interrupted` cut short is done, if it can be found: whether it was.
-    """
-    for frame, _ in walk_tb(interrupted.__traceback__):
-        if frame.f_code in ENDINGS:
-            told = frame.f_locals
-            told["self"](told["error"], told["receipt"])
-            return True
-    return False
-
-
-ENDINGS = frozenset({Handle.__call__.__code__, ToldHandle.__call__.__code__})
 NOWHERE: Any = None
 
 

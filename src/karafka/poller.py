@@ -5,8 +5,7 @@ sender that waits for its message asks itself, so that no other thread need wake
 then, so that it need not share the interpreter with a thread that does. For all else there is the polling thread: it
 serves reports as they come while somebody waits for one (`prompt`), otherwise every `GLANCE` seconds.
 
-The main thread is where Ctrl-C is heard, and what the client calls just then is never called again: so it serves only
-while a message of its own is the only one on its way, and has the polling thread look for it otherwise.
+What the client calls while Ctrl-C is heard is never called again: whoever serves on the main thread hears it after.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Event, Lock, Thread, current_thread, get_ident, main_thread
+from threading import Event, Lock, Thread, get_ident
 from typing import Any
 
-from karafka.checks import in_loop
 from karafka.client import Effect, Sender
 from karafka.clock import NEVER
-from karafka.delivery import Failure, Fault, Handle, Untold, finish
+from karafka.delivery import Failure, Fault, Handle, Untold
 from karafka.errors import ConfigError, DeliveryError, DeliveryTimeoutError
 from karafka.events import DeliveryFailed, Events, ProducerReplaced, ProducerTroubled
+from karafka.signals import Held
 
 _log = logging.getLogger("karafka.producer")
 
@@ -44,18 +43,6 @@ AGAIN = 60.0
 OLD = 30.0
 # How long ending the client may take.
 CLOSE_TIMEOUT = 5.0
-
-
-# How the turn is taken without waiting for it: `acquire(False)`.
-AT_ONCE = (False,)
-# How often who waits looks whether its handle's call was cut short.
-LOOK = 1.0
-CUT = Failure(
-    Fault.OTHER,
-    "",
-    "its confirmation was cut short by an interrupt (Ctrl-C), so that whether it was delivered is not known",
-    retriable=True,
-)
 
 
 @dataclass(slots=True)
@@ -109,12 +96,9 @@ class Poller:
         # Whether a message was not confirmed in time: the client may have lost the cluster for good, without a word.
         self._doubtful = False
         self._born = time.monotonic()
-        # Whether somebody waits; whether the polling thread has looked since that was asked; how many flush.
+        # Whether somebody waits; how many flush.
         self._prompted = False
-        self._looked = Event()
         self._flushing = 0
-        # Whether an interrupt has cut a handle's call short, so that it may wait for ever.
-        self._cut = False
         self._failing = False
         # How many messages were given up.
         self._left = 0
@@ -135,27 +119,16 @@ class Poller:
         by = time.monotonic() + timeout if timeout is not None else NEVER
         handle.attend()
         self.refuse_here("wait")
-        if not self._ended:
-            # Ctrl-C is heard once a call made here has returned. It is `map` that makes it: nothing comes before `try`.
-            (mine,) = map(self._turn.acquire, AT_ONCE)
-            try:
-                while mine and not handle.done and self._serves_well() and (left := by - time.monotonic()) > 0:
-                    self._serve(min(POLL, left))
-            finally:
-                if mine:
-                    self._turn.release()
+        while not handle.done and not self.over and (left := by - time.monotonic()) > 0:
+            if not self._serve_in_turn(min(POLL, left)):
+                break
         if handle.done:
             return
         ended = allocate_lock()
         ended.acquire()
         handle.watch(ended.release)
         self.prompt(handle)
-        while (left := by - time.monotonic()) > 0 and not ended.acquire(timeout=min(LOOK, left)) and not handle.done:
-            pass
-
-    def _serves_well(self) -> bool:
-        """Whether this thread may serve: Ctrl-C must not cut short the end of a message that is another's."""
-        return not self.over and (not interruptible() or self.client.waiting() <= 1)
+        ended.acquire(timeout=-1 if timeout is None else max(0.0, by - time.monotonic()))
 
     @property
     def serves_here(self) -> bool:
@@ -182,16 +155,15 @@ class Poller:
 
     def prompt(self, handle: Handle) -> None:
         """Somebody waits for `handle`: reports are to be served as they come."""
-        if not self._fail_late(handle) and not self._prompted:
+        if not self.late(handle) and not self._prompted:
             self._prompted = True
             self._wanted.set()
 
-    def cut_short(self, handle: Handle) -> bool:
-        """Whether nobody will tell how `handle` ended, though it has: its call was interrupted. It has failed then."""
-        if not self._cut or self.client.waiting():
-            return self._fail_late(handle)
-        handle.fail(CUT)
-        return True
+    def late(self, handle: Handle) -> bool:
+        """Whether nobody serves any more: what has not ended never will, so it fails."""
+        if self._ended:
+            handle.fail(Failure(Fault.PURGED, "", self.over, retriable=False))
+        return self._ended
 
     def call(self, callback: Callable[[], object]) -> None:
         """Have user code called on a thread of its own: whoever serves may hold locks, or be waited for."""
@@ -232,45 +204,18 @@ class Poller:
     def see_through(self, handle: Handle) -> None:
         """It was accepted as the client was about to end: it has ended when this returns."""
         self._gone.wait(2 * CLOSE_TIMEOUT)
-        self._fail_late(handle)
-
-    def _fail_late(self, handle: Handle) -> bool:
-        """Whether nobody serves any more: what has not ended never will."""
-        if self._ended:
-            handle.fail(Failure(Fault.PURGED, "", self.over, retriable=False))
-        return self._ended
+        self.late(handle)
 
     # ── for those who send ───────────────────────────────────────────────────────────────────────────────────
 
     def glance(self) -> None:
         """Serve what is due, unless another does."""
-        if interruptible():
-            self._have_looked(GLANCE)
-        elif self._turn.acquire(blocking=False):
-            try:
-                self._served_at = time.monotonic()
-                self._serve(0.0)
-            finally:
-                self._turn.release()
+        self._serve_in_turn(0.0)
 
     def make_room(self, patience: float) -> None:
         """Wait so long, or less, for reports: they make room in the client's queue."""
-        if interruptible():
-            self._have_looked(patience)
-        elif self._turn.acquire(blocking=False):
-            try:
-                self._serve(patience)
-            finally:
-                self._turn.release()
-        else:
+        if not self._serve_in_turn(patience):
             time.sleep(0.001)
-
-    def _have_looked(self, patience: float) -> None:
-        """The polling thread looks once, while this one waits; an event loop must not."""
-        self._looked.clear()
-        self._wanted.set()
-        if not in_loop():
-            self._looked.wait(patience)
 
     # ── its end ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -281,14 +226,7 @@ class Poller:
         self._flushing += 1
         try:
             while (left := self.client.waiting()) and not self._ended and (now := time.monotonic()) < by:
-                if interruptible():
-                    self._prompted = True
-                    self._have_looked(min(POLL, by - now))
-                elif self._turn.acquire(timeout=min(POLL, by - now)):
-                    try:
-                        self._serve(min(POLL, max(0.0, by - time.monotonic())))
-                    finally:
-                        self._turn.release()
+                self._serve_in_turn(min(POLL, by - now), patience=min(POLL, by - now))
         finally:
             self._flushing -= 1
         return left
@@ -297,7 +235,7 @@ class Poller:
         """All that is on its way fails now, because of `reason`, and nothing new is taken; how many that were."""
         fault = Fault.CLIENT_FAILED if self._failing else Fault.PURGED
         self.over = self.over or reason
-        with self._turn:
+        with Held(), self._turn:
             if not self._ended:
                 before = self.failures
                 given_up = Failure(fault, "", self.over, retriable=self._failing)
@@ -342,7 +280,7 @@ class Poller:
         self._ended = True
         self._calls.clear()
         self._called, self._calling, self._caller = Event(), Lock(), None
-        self._turn, self._gone, self._wanted, self._looked = Lock(), Event(), Event(), Event()
+        self._turn, self._gone, self._wanted = Lock(), Event(), Event()
         self._gone.set()
 
     # ── serving ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -361,7 +299,6 @@ class Poller:
                 self._serve_as_they_come()
             elif asked or time.monotonic() - self._served_at > GLANCE:
                 self.glance()
-            self._looked.set()
         RUNNING.discard(self)
         self.client.close()
         self._called.set()
@@ -374,30 +311,28 @@ class Poller:
             if not self.client.waiting() or self.over:
                 return
             self._prompted = True
-            if self._turn.acquire(timeout=POLL):
-                try:
-                    self._serve(POLL)
-                finally:
-                    self._turn.release()
-            self._looked.set()
+            self._serve_in_turn(POLL, patience=POLL)
+
+    def _serve_in_turn(self, timeout: float, *, patience: float = 0.0) -> bool:
+        """Serve for `timeout` seconds at most. Whether the turn was to be had, at once or within `patience` seconds."""
+        with Held():
+            if not self._turn.acquire(timeout=patience):
+                return False
+            try:
+                self._serve(timeout)
+            finally:
+                self._turn.release()
+        return True
 
     def _serve(self, timeout: float) -> None:
-        """With the turn: hear what there is."""
-        self._server = get_ident()
+        """With the turn, and signals held: hear what there is."""
+        self._server, self._served_at = get_ident(), time.monotonic()
         try:
             (self.client.hasten if self._flushing else self.client.serve)(timeout)
             self._hear()
-        except Exception as error:
-            if isinstance(error, SystemError) and interruptible():
-                # Ctrl-C came where a handle was called, and the client has lost it (confluent-kafka 2.16: "returned
-                # NULL without setting an exception"), and with it which handle that was.
-                self._cut = True
-                raise KeyboardInterrupt from error
+        except Exception:  # noqa: BLE001 - told, with its traceback
             # Of a stats_cb, say, which the client passes on: others wait for this thread.
             _log.exception("what a producer's client calls raised")
-        except BaseException as interrupted:
-            self._cut = not finish(interrupted) or self._cut
-            raise
         finally:
             self._server = 0
 
@@ -431,11 +366,6 @@ class Poller:
                 self._calls.popleft()()
             except BaseException:  # noqa: BLE001 - the user's: what comes behind it is called all the same
                 _log.exception("a callback of a message raised")
-
-
-def interruptible() -> bool:
-    """Whether signals are heard on this thread: on the main one, wherever Python goes on."""
-    return current_thread() is main_thread()
 
 
 class Wakes:

@@ -341,6 +341,8 @@ class Producer:
                 if poller.over:
                     poller.see_through(handle)
             handles.append(handle)
+            if not len(handles) % OFTEN:
+                poller.glance()
         return handles
 
     def produce_many_sync(self, messages: Iterable[Row], timeout: float | None = None) -> list[Delivery]:

@@ -199,7 +199,6 @@ def without_threads(monkeypatch: pytest.MonkeyPatch) -> Passing:
     for module in (delivery, poller, producer):
         monkeypatch.setattr(module, "time", passing)
     monkeypatch.setattr(poller.Poller, "start", lambda _poller: None)
-    monkeypatch.setattr(poller, "interruptible", lambda: False)
     return passing
 
 

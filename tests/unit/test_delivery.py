@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from karafka.delivery import Delivery, Failure, Handle, finish
+from karafka.delivery import Delivery, Failure, Handle
 from karafka.errors import (
     DeliveryError,
     InvalidMessageError,
@@ -18,10 +18,9 @@ from karafka.errors import (
     ProducerClosedError,
     QueueFullError,
 )
-from karafka.events import Acknowledged
 from karafka.outgoing import Row
 from karafka.producer import Producer
-from tests.unit.post import LATE, REFUSED, Passing, Post, poller_of, turn, without_threads
+from tests.unit.post import LATE, REFUSED, Passing, Post, turn, without_threads
 
 T = TypeVar("T")
 
@@ -199,65 +198,8 @@ async def _awaited(handle: Handle) -> Delivery:
     return await handle
 
 
-class Interrupted:
-    """A receipt in whose reading Ctrl-C comes, once, at the `moment`-th look."""
-
-    def __init__(self, moment: int) -> None:
-        self._left = moment
-
-    def partition(self) -> int | None:
-        return self._look(2)
-
-    def offset(self) -> int | None:
-        return self._look(7)
-
-    def latency(self) -> float | None:
-        return self._look(0.5)
-
-    def _look(self, value: T) -> T:
-        self._left -= 1
-        if not self._left:
-            raise KeyboardInterrupt
-        return value
-
-
 class TestInterrupted:
-    """Ctrl-C comes to the main thread wherever it is: also while it is told of an end."""
-
-    @pytest.mark.parametrize("moment", [1, 2, 3])
-    @pytest.mark.parametrize("heard", [False, True])
-    def test_what_was_delivered_is_delivered(self, producer: Producer, post: Post, moment: int, *, heard: bool) -> None:
-        """Called failed it would be sent again; told of never, it would be waited for for ever."""
-        if heard:
-            producer.events.on(Acknowledged, bool)
-        called: list[Handle] = []
-        post.open = False
-        handle = producer.produce_async("orders", b"")
-        handle.add_done_callback(called.append)
-        with pytest.raises(KeyboardInterrupt) as interrupted:
-            handle(None, Interrupted(moment))
-        finish(interrupted.value)  # as whoever serves does
-        poller_of(producer)._run_calls()
-
-        assert handle.result() == Delivery("orders", 2, 7, 0.5)
-        assert called == [handle]
-
-    def test_where_others_wait_too_all_are_woken(self, producer: Producer, post: Post) -> None:
-        """It comes while the first is."""
-
-        def interrupted() -> None:
-            raise KeyboardInterrupt
-
-        called: list[str] = []
-        handle = producer.produce_async("orders", b"")
-        handle.watch(interrupted)
-        handle.watch(lambda: called.append("second"))
-        with pytest.raises(KeyboardInterrupt) as raised:
-            post.serve(0)
-        finish(raised.value)  # as whoever serves does
-
-        assert handle.result().offset == 0
-        assert called == ["second"]
+    """Ctrl-C comes to the main thread while it waits."""
 
     def test_who_waits_is_interrupted_and_the_rest_goes_on(self, producer: Producer, post: Post) -> None:
         """The turn to serve is given back."""

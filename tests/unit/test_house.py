@@ -52,7 +52,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         *("checks", "assignment", "metadata", "messages", "contexts", "parsers", "policy", "config"),
         *("delivery", "outgoing", "application"),
     ),
-    ("errors", "clock", "lifecycle", "stacks", "events"),
+    ("errors", "clock", "lifecycle", "stacks", "signals", "events"),
 )
 ROOF, HALL, DECLARE, RUN, CELLAR, GROUND = range(len(FLOORS))
 # Annexes stand beside the house: what of it each may use. Roof and hall may use them.
@@ -70,7 +70,7 @@ DOORS = {
     "threading": {
         *("aio", "app", "assignment", "delivery", "devbroker", "events", "jobs", "lifecycle", "lifespan"),
         *("exactly_once", "membership", "poller", "pool", "producer", "processes", "quarantine", "recorder", "relay"),
-        *("server", "stacks", "transactions", "troubles", "watch", "watchdog"),
+        *("server", "signals", "stacks", "transactions", "troubles", "watch", "watchdog"),
         "cli",
     },
 }
@@ -216,7 +216,7 @@ def test_every_module_says_what_it_is() -> None:
 
 def test_only_workers_catch_everything() -> None:
     """`except BaseException` stands where a worker makes an outcome of a run, or commits what of it is finished first,
-    and where a thread would die unseen.
+    where a thread would die unseen, and where all is given back before it is raised.
     """
     found: dict[str, int] = {}
     for name, path in modules():
@@ -226,7 +226,16 @@ def test_only_workers_catch_everything() -> None:
                 if re.search(r"BaseException\b", caught) and not _raises_again(node):
                     found[name] = found.get(name, 0) + 1
 
-    assert set(found) <= {"jobs", "listener", "confluent", "exactly_once", "lifespan", "poller", "transactions"}, found
+    assert set(found) <= {
+        "jobs",
+        "listener",
+        "confluent",
+        "exactly_once",
+        "lifespan",
+        "poller",
+        "signals",
+        "transactions",
+    }, found
 
 
 def test_nobody_looks_at_running_threads_from_outside() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import sys
 import threading
 import time
@@ -252,7 +253,6 @@ class TestThread:
     def test_who_sends_much_looks_at_times_what_has_ended(self, post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
         """So that what ended is not kept, and no other thread need wake for it."""
         monkeypatch.setattr(Poller, "start", lambda _poller: None)
-        monkeypatch.setattr(poller, "interruptible", lambda: False)
         producer = Producer({}, sender=lambda: post)
         handles = [producer.produce_async("orders", b"") for _ in range(2 * OFTEN)]
 
@@ -372,7 +372,9 @@ class TestInterrupted:
 
         assert handle.wait(PATIENCE).offset == 0
 
-    def test_wherever_it_comes_the_turn_is_free_again(self, post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_wherever_it_comes_the_turn_is_free_and_the_end_is_told(
+        self, post: Post, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Python hears it where a function begins, and where one in C has returned: at each of these in turn."""
         without_threads(monkeypatch)
         producer = Producer({}, sender=lambda: post)
@@ -383,7 +385,7 @@ class TestInterrupted:
             if event in {"call", "c_return"}:
                 left -= 1
                 if not left:
-                    raise KeyboardInterrupt
+                    interrupt_main()
 
         while left <= 0:
             handle = producer.produce_async("orders", b"")
@@ -393,10 +395,13 @@ class TestInterrupted:
                 sys.setprofile(interrupt)
                 handle.wait(PATIENCE)
                 sys.setprofile(None)
+            sys.setprofile(None)
             turn = poller_of(producer)._turn
             if held := turn.locked():
                 turn.release()  # else the end of the process would wait for it
             assert not held, f"for ever, after an interrupt at moment {moment}"
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            assert handle.wait(PATIENCE).topic == "orders"
         assert moment > 10
 
 
