@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
+
+import msgspec
 
 E = TypeVar("E", bound="Event")
 Listener = Callable[[Any], object]
@@ -18,13 +19,11 @@ Listener = Callable[[Any], object]
 _log = logging.getLogger("karafka.events")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all; listening to it hears everything."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorOccurred(Event):
+class ErrorOccurred(Event, frozen=True, kw_only=True):
     """Something went wrong that a person may want to know; each kind below says what is done about it."""
 
     error: str
@@ -33,46 +32,40 @@ class ErrorOccurred(Event):
 # ── the process ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerStarted(Event):
+class ServerStarted(Event, frozen=True, kw_only=True):
     """The listeners run. `groups` maps each consumer group to its topics (patterns as written)."""
 
     client_id: str
     groups: Mapping[str, tuple[str, ...]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerQuiet(Event):
+class ServerQuiet(Event, frozen=True, kw_only=True):
     """Nothing new is taken, what ran has ended and is committed; the partitions are kept until the stop."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerStopping(Event):
+class ServerStopping(Event, frozen=True, kw_only=True):
     """Nothing new is taken from here on; what runs may finish within `timeout` seconds."""
 
     reason: str
     timeout: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerStopped(Event):
+class ServerStopped(Event, frozen=True, kw_only=True):
     """`status` is the exit status: 0 clean, 2 when work outlasted the time-out, 3 when something died."""
 
     status: int
     unfinished: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StacksShown(Event):
+class StacksShown(Event, frozen=True, kw_only=True):
     """The stacks of all threads and tasks, as asked for (TTIN)."""
 
     stacks: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Late(Event):
+class Late(Event, frozen=True, kw_only=True):
     """`what` (the listener of a group, the event loop, the process) did not get on for `by` seconds so far.
 
     `stacks` show what it does, or who holds it up; for the whole process those of all threads, right after it went on.
@@ -86,8 +79,7 @@ class Late(Event):
     at_work: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaughtUp(Event):
+class CaughtUp(Event, frozen=True, kw_only=True):
     """`what` was late, and goes on after `after` seconds in all; `at_work` as it was told."""
 
     what: str
@@ -95,8 +87,7 @@ class CaughtUp(Event):
     at_work: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppHookFailed(ErrorOccurred):
+class AppHookFailed(ErrorOccurred, frozen=True, kw_only=True):
     """A hook of the app, `on_start` or `on_stop`, raised, or was not waited for any longer; `verdict`: what follows."""
 
     hook: str
@@ -104,8 +95,7 @@ class AppHookFailed(ErrorOccurred):
     traceback: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerDied(ErrorOccurred):
+class ListenerDied(ErrorOccurred, frozen=True, kw_only=True):
     """A listener's thread ended by an exception of the engine: the server stops in order, status 3."""
 
     group: str
@@ -115,16 +105,14 @@ class ListenerDied(ErrorOccurred):
 # ── several processes: told by their supervisor, but for the last ────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessStarted(Event):
+class ProcessStarted(Event, frozen=True, kw_only=True):
     """A process was started; what it says itself follows. `process` is its number, from 1."""
 
     process: int
     pid: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessOutdated(Event):
+class ProcessOutdated(Event, frozen=True, kw_only=True):
     """A process is being replaced, in order, for `reason`."""
 
     process: int
@@ -132,8 +120,7 @@ class ProcessOutdated(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessEnded(Event):
+class ProcessEnded(Event, frozen=True, kw_only=True):
     """A process that was told to stop has ended; below zero `status` is the signal that ended it."""
 
     process: int
@@ -141,8 +128,7 @@ class ProcessEnded(Event):
     status: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessDied(ErrorOccurred):
+class ProcessDied(ErrorOccurred, frozen=True, kw_only=True):
     """A process ended that was not told to, or could not be started; another takes its place after `after` seconds.
 
     None where none does.
@@ -154,8 +140,7 @@ class ProcessDied(ErrorOccurred):
     after: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessHung(ErrorOccurred):
+class ProcessHung(ErrorOccurred, frozen=True, kw_only=True):
     """A process is killed, because it does not get on or does not stop; `stacks` show where it stands, if it said."""
 
     process: int
@@ -163,73 +148,63 @@ class ProcessHung(ErrorOccurred):
     stacks: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SwarmStarted(Event):
+class SwarmStarted(Event, frozen=True, kw_only=True):
     """So many processes run, for the first time."""
 
     client_id: str
     processes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SwarmRestarted(Event):
+class SwarmRestarted(Event, frozen=True, kw_only=True):
     """All processes were replaced, one after the other, in `waited` seconds."""
 
     waited: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestartGivenUp(ErrorOccurred):
+class RestartGivenUp(ErrorOccurred, frozen=True, kw_only=True):
     """A restart was given up, because a new process did not come to work: those not yet replaced go on as they are."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SwarmQuiet(Event):
+class SwarmQuiet(Event, frozen=True, kw_only=True):
     """All processes are quiet."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SwarmStopping(Event):
+class SwarmStopping(Event, frozen=True, kw_only=True):
     """All processes are told to stop; what runs in them may finish within `timeout` seconds."""
 
     reason: str
     timeout: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SwarmStopped(Event):
+class SwarmStopped(Event, frozen=True, kw_only=True):
     """All processes have ended; `status` is the worst of theirs."""
 
     status: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatusHidden(Event):
+class StatusHidden(Event, frozen=True, kw_only=True):
     """`karafka status` cannot ask this supervisor; all else works."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SupervisorGone(ErrorOccurred):
+class SupervisorGone(ErrorOccurred, frozen=True, kw_only=True):
     """This process is one of several whose supervisor has ended without a word: it stops in order."""
 
 
 # ── assignments ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assigned(Event):
+class Assigned(Event, frozen=True, kw_only=True):
     """Partitions came: `starts` maps (topic, partition) to the offset to be read first."""
 
     group: str
     starts: Mapping[tuple[str, int], int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revoked(Event):
+class Revoked(Event, frozen=True, kw_only=True):
     """Partitions went, in order: `positions` maps (topic, partition) to the finished prefix; `waited` in seconds."""
 
     group: str
@@ -237,16 +212,14 @@ class Revoked(Event):
     waited: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lost(ErrorOccurred):
+class Lost(ErrorOccurred, frozen=True, kw_only=True):
     """Partitions went without notice (session or poll limit passed): nothing of them is committed any more."""
 
     group: str
     places: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Overran(ErrorOccurred):
+class Overran(ErrorOccurred, frozen=True, kw_only=True):
     """Work outlasted the bounded wait of a revocation: its result will be ignored, the next owner runs it again."""
 
     group: str
@@ -256,8 +229,7 @@ class Overran(ErrorOccurred):
     waited: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HookFailed(ErrorOccurred):
+class HookFailed(ErrorOccurred, frozen=True, kw_only=True):
     """`on_assigned`, `on_revoked` or `on_shutdown` raised; `verdict` says what follows."""
 
     group: str
@@ -268,8 +240,7 @@ class HookFailed(ErrorOccurred):
     verdict: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suspected(ErrorOccurred):
+class Suspected(ErrorOccurred, frozen=True, kw_only=True):
     """So many owners of a partition ended in a row without a word: its messages go one by one (`crashes=True`)."""
 
     group: str
@@ -278,8 +249,7 @@ class Suspected(ErrorOccurred):
     crashes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetadataIgnored(ErrorOccurred):
+class MetadataIgnored(ErrorOccurred, frozen=True, kw_only=True):
     """What is kept beside a committed offset cannot be read: what was finished above it may be performed again."""
 
     group: str
@@ -287,8 +257,7 @@ class MetadataIgnored(ErrorOccurred):
     partition: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaneUnnamed(ErrorOccurred):
+class LaneUnnamed(ErrorOccurred, frozen=True, kw_only=True):
     """The route's `order` named no lane for a message: it goes with those that have no key."""
 
     group: str
@@ -297,8 +266,7 @@ class LaneUnnamed(ErrorOccurred):
     offset: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotRouted(ErrorOccurred):
+class NotRouted(ErrorOccurred, frozen=True, kw_only=True):
     """A partition was assigned whose topic has no route here: it is held. Do all members run the same routes?"""
 
     group: str
@@ -306,8 +274,7 @@ class NotRouted(ErrorOccurred):
     partition: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutOfRange(ErrorOccurred):
+class OutOfRange(ErrorOccurred, frozen=True, kw_only=True):
     """The committed offset `wanted` is not in the log, which holds `low` up to before `high`.
 
     The partition goes on at `resumed`, None where it stands still (`on_gap="stop"`). What lay between was deleted
@@ -323,24 +290,21 @@ class OutOfRange(ErrorOccurred):
     resumed: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TopicMissing(Event):
+class TopicMissing(Event, frozen=True, kw_only=True):
     """A routed topic does not exist yet; it is picked up when it appears. Told once."""
 
     group: str
     topic: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetterMissing(Event):
+class DeadLetterMissing(Event, frozen=True, kw_only=True):
     """The topic that dead letters go to does not exist yet. Told once."""
 
     group: str
     topic: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TopicRenewed(ErrorOccurred):
+class TopicRenewed(ErrorOccurred, frozen=True, kw_only=True):
     """A topic was deleted and made again: a new one of that name, which is read from its beginning."""
 
     group: str
@@ -348,8 +312,7 @@ class TopicRenewed(ErrorOccurred):
     partitions: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TopicFound(Event):
+class TopicFound(Event, frozen=True, kw_only=True):
     """A topic that was missing, or that a pattern matches, has appeared and is subscribed to."""
 
     group: str
@@ -359,8 +322,7 @@ class TopicFound(Event):
 # ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sought(Event):
+class Sought(Event, frozen=True, kw_only=True):
     """User code sought: the partition, finished up to `left`, goes on at `offset`."""
 
     group: str
@@ -370,8 +332,7 @@ class Sought(Event):
     offset: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Received(Event):
+class Received(Event, frozen=True, kw_only=True):
     """`count` messages of a partition came from the broker, the first at `offset`."""
 
     group: str
@@ -381,8 +342,7 @@ class Received(Event):
     count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Performed(Event):
+class Performed(Event, frozen=True, kw_only=True):
     """`count` messages of a partition are finished: all below `position`. `elapsed` seconds on a worker."""
 
     group: str
@@ -393,8 +353,7 @@ class Performed(Event):
     elapsed: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stalled(Event):
+class Stalled(Event, frozen=True, kw_only=True):
     """The oldest unfinished message of a partition is the one at `offset`, and was for `waited` seconds."""
 
     group: str
@@ -404,8 +363,7 @@ class Stalled(Event):
     waited: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Aborted(Event):
+class Aborted(Event, frozen=True, kw_only=True):
     """A hook dropped a message on purpose: finished, `perform` not run."""
 
     group: str
@@ -416,8 +374,7 @@ class Aborted(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Discarded(Event):
+class Discarded(Event, frozen=True, kw_only=True):
     """`perform`, or the route's strategy, gave a message up: finished, nothing more is done with it."""
 
     group: str
@@ -428,8 +385,7 @@ class Discarded(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Postponed(Event):
+class Postponed(Event, frozen=True, kw_only=True):
     """`perform` asked for something else than finishing; `verdict` says what becomes of the message."""
 
     group: str
@@ -442,8 +398,7 @@ class Postponed(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StrategyFailed(ErrorOccurred):
+class StrategyFailed(ErrorOccurred, frozen=True, kw_only=True):
     """A dead letter's strategy raised, or answered what is no verdict: the message is tried again."""
 
     group: str
@@ -452,8 +407,7 @@ class StrategyFailed(ErrorOccurred):
     offset: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed(ErrorOccurred):
+class Failed(ErrorOccurred, frozen=True, kw_only=True):
     """`perform`, a hook or a parser raised. `verdict` says what becomes of the message."""
 
     group: str
@@ -468,8 +422,7 @@ class Failed(ErrorOccurred):
     verdict: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retried(Event):
+class Retried(Event, frozen=True, kw_only=True):
     """A message that failed is given out again, for the `attempt`-th time."""
 
     group: str
@@ -479,8 +432,7 @@ class Retried(Event):
     attempt: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Buried(Event):
+class Buried(Event, frozen=True, kw_only=True):
     """A message went to the dead letter topic, confirmed by the broker; its partition goes on."""
 
     group: str
@@ -490,8 +442,7 @@ class Buried(Event):
     grave: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BurialFailed(ErrorOccurred):
+class BurialFailed(ErrorOccurred, frozen=True, kw_only=True):
     """The dead letter topic did not take a message: it stays where it is, tried again after `after` seconds."""
 
     group: str
@@ -505,24 +456,21 @@ class BurialFailed(ErrorOccurred):
 # ── offsets and flow ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Committed(Event):
+class Committed(Event, frozen=True, kw_only=True):
     """The broker confirmed: `offsets` maps (topic, partition) to the next offset to read."""
 
     group: str
     offsets: Mapping[tuple[str, int], int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommitFailed(ErrorOccurred):
+class CommitFailed(ErrorOccurred, frozen=True, kw_only=True):
     """A commit was refused or not answered. What is still ours goes with the next one."""
 
     group: str
     places: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Paused(Event):
+class Paused(Event, frozen=True, kw_only=True):
     """A partition holds enough: fetching stops for it alone."""
 
     group: str
@@ -532,8 +480,7 @@ class Paused(Event):
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldUp(ErrorOccurred):
+class HeldUp(ErrorOccurred, frozen=True, kw_only=True):
     """The oldest message that is not finished holds up its partition: what is above it cannot go further ahead.
 
     `offset` is that message's, `ahead` how many offsets beyond it were received, `waited` the seconds since it is the
@@ -548,8 +495,7 @@ class HeldUp(ErrorOccurred):
     waited: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resumed(Event):
+class Resumed(Event, frozen=True, kw_only=True):
     """A paused partition is fetched again."""
 
     group: str
@@ -560,8 +506,7 @@ class Resumed(Event):
 # ── the client ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientTroubled(ErrorOccurred):
+class ClientTroubled(ErrorOccurred, frozen=True, kw_only=True):
     """The client reported trouble that may pass, such as a broker out of reach: told once, until it is over.
 
     `code` is Kafka's name for what was heard first.
@@ -571,23 +516,20 @@ class ClientTroubled(ErrorOccurred):
     code: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterRefused(ErrorOccurred):
+class ClusterRefused(ErrorOccurred, frozen=True, kw_only=True):
     """Settings that cannot work with this cluster, before anything has worked: the process ends with status 1."""
 
     group: str
     code: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientReplaced(ErrorOccurred):
+class ClientReplaced(ErrorOccurred, frozen=True, kw_only=True):
     """The client had lost the cluster for good, while another found it: what it held is lost, and read anew."""
 
     group: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unowned(ErrorOccurred):
+class Unowned(ErrorOccurred, frozen=True, kw_only=True):
     """Partitions that nobody in the group has: the member leaves and joins again, so that all are shared out anew.
 
     A cooperative member with a name of its own (`group.instance.id`) died while it was handing them over.
@@ -597,8 +539,7 @@ class Unowned(ErrorOccurred):
     places: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientRecovered(Event):
+class ClientRecovered(Event, frozen=True, kw_only=True):
     """After trouble the cluster answers again."""
 
     group: str
@@ -608,8 +549,7 @@ class ClientRecovered(Event):
 # ── sending: told by a producer; `label` is what the sender gave the message, sizes are bytes ────────────────────
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Produced(Event):
+class Produced(Event, frozen=True, kw_only=True):
     """A message was accepted: it is on its way."""
 
     topic: str
@@ -618,8 +558,7 @@ class Produced(Event):
     label: Any
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Acknowledged(Event):
+class Acknowledged(Event, frozen=True, kw_only=True):
     """The broker has confirmed a message, `latency` seconds after it was accepted."""
 
     topic: str
@@ -631,8 +570,7 @@ class Acknowledged(Event):
     label: Any
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryFailed(ErrorOccurred):
+class DeliveryFailed(ErrorOccurred, frozen=True, kw_only=True):
     """A message was accepted and not delivered: nobody will read it. `kind` names the `DeliveryError`."""
 
     topic: str
@@ -643,16 +581,14 @@ class DeliveryFailed(ErrorOccurred):
     retriable: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueFull(Event):
+class QueueFull(Event, frozen=True, kw_only=True):
     """The client's queue is full: a sender waits for room, or is refused at once on an event loop."""
 
     topic: str
     waiting: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BufferFlushed(Event):
+class BufferFlushed(Event, frozen=True, kw_only=True):
     """What was buffered is on its way: `count` messages of `size` bytes; `left` could not be accepted and stay."""
 
     count: int
@@ -660,15 +596,13 @@ class BufferFlushed(Event):
     left: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransactionBegun(Event):
+class TransactionBegun(Event, frozen=True, kw_only=True):
     """A transaction of `transactional_id` has begun."""
 
     transactional_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransactionCommitted(Event):
+class TransactionCommitted(Event, frozen=True, kw_only=True):
     """A transaction with `count` messages is committed, `elapsed` seconds after it began."""
 
     transactional_id: str
@@ -676,8 +610,7 @@ class TransactionCommitted(Event):
     elapsed: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransactionAborted(ErrorOccurred):
+class TransactionAborted(ErrorOccurred, frozen=True, kw_only=True):
     """A transaction was aborted: nobody who reads what is committed sees any of its `count` messages."""
 
     transactional_id: str
@@ -685,15 +618,13 @@ class TransactionAborted(ErrorOccurred):
     elapsed: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProducerTroubled(ErrorOccurred):
+class ProducerTroubled(ErrorOccurred, frozen=True, kw_only=True):
     """The client of a producer reported an error, `code` by Kafka's name; what was accepted is still on its way."""
 
     code: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProducerReplaced(ErrorOccurred):
+class ProducerReplaced(ErrorOccurred, frozen=True, kw_only=True):
     """The client of a producer is of no more use: what was on its way has failed, the next message gets another."""
 
 

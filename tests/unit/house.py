@@ -544,8 +544,9 @@ class AtOnce:
         return False
 
 
-def _none_such() -> Topics:
-    raise AssertionError("the watch is a still one: nobody asks")
+def _silent() -> Topics:
+    """The watch is a still one; who asks beside it hears nothing."""
+    raise BrokerError("timed out", retriable=True)
 
 
 @dataclass
@@ -595,7 +596,7 @@ class House:
             graves=(),
             work=self._work,
             client=lambda: client,
-            names=_none_such,
+            names=_silent,
             events=self.events,
             troubles=Troubles({"bootstrap.servers": "there:9092"}, self.events, self.clock, self._end),
             token=Token(),

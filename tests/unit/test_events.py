@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from typing import Any
 
@@ -75,8 +74,7 @@ def test_a_listener_added_by_a_listener_hears_the_next() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_events_are_frozen_values_named_by_field(kind: type[Any]) -> None:
     """Plain, complete, safe to hand to any thread."""
-    parameters = kind.__dataclass_params__
-
-    assert parameters.frozen
-    assert all(field.kw_only for field in dataclasses.fields(kind))
+    assert kind.__struct_config__.frozen
+    # What is named by field alone can not be matched by place.
+    assert kind.__match_args__ == ()
     assert kind.__doc__

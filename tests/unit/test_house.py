@@ -60,7 +60,7 @@ ANNEXES = {"instrumentation": {"events"}, "devbroker": {"errors"}}
 # Others' libraries enter by one door each.
 DOORS = {
     "confluent_kafka": {"confluent", "sender", "devbroker.embedded"},
-    "msgspec": {"parsers", "delivery", "outgoing"},
+    "msgspec": {"parsers", "delivery", "events", "outgoing"},
     "click": {"cli"},
     "rich": {"cli"},
     "requests": {"devbroker"},

@@ -23,8 +23,8 @@ class Loop:
         self.absences = absences
         self.steps: list[int] = []
         self.inside = 0
-        #: For each absence that was too long: whether who came back found the baton gone.
-        self.lost = 0
+        #: How long each absence was after which who came back found the baton gone.
+        self.away: list[float] = []
 
     def run(self) -> bool:
         while self.absences:
@@ -35,22 +35,23 @@ class Loop:
             self.inside -= 1
             assert self.relay.stands_by()
             baton = self.relay.put_down()
+            began = monotonic()
             sleep(absence)
             if not self.relay.take_up(baton):
-                self.lost += 1
+                self.away.append(monotonic() - began)
                 return False
         return True
 
 
 def test_who_comes_back_soon_goes_on() -> None:
-    """Thousands of times."""
+    """Thousands of times; unless the machine itself kept it away."""
     loop = Loop([0.0] * 5_000)
     loop.relay.start()
 
     assert loop.relay.join(10)
     assert len(loop.steps) == 5_000
-    assert len(set(loop.steps)) == 1
-    assert loop.lost == 0
+    assert len(set(loop.steps)) <= 1 + len(loop.away)
+    assert all(away >= LOOK for away in loop.away)
 
 
 def test_who_stays_away_is_relieved() -> None:
@@ -63,7 +64,7 @@ def test_who_stays_away_is_relieved() -> None:
     assert monotonic() - began < 0.5, "the loop has waited for who was away"
     assert len(loop.steps) == 4
     assert loop.steps[0] == loop.steps[1] != loop.steps[2] == loop.steps[3]
-    assert until(lambda: loop.lost == 1)
+    assert until(lambda: len(loop.away) == 1)
 
 
 def test_one_thread_at_a_time_runs_it_however_they_come_and_go() -> None:
@@ -76,7 +77,7 @@ def test_one_thread_at_a_time_runs_it_however_they_come_and_go() -> None:
     assert len(loop.steps) == 301
     changes = sum(one != other for one, other in pairwise(loop.steps))
     assert changes > 0, "nobody was relieved: this has tested nothing"
-    assert until(lambda: loop.lost == changes)
+    assert until(lambda: len(loop.away) == changes)
 
 
 def test_nobody_looks_while_nobody_goes_away() -> None:
@@ -105,7 +106,7 @@ def test_its_threads_have_ended_when_it_is_joined() -> None:
     loop.relay.start()
 
     assert loop.relay.join(5)
-    assert until(lambda: loop.lost == 1)
+    assert until(lambda: len(loop.away) == 1)
     assert until(lambda: not [one for one in threading.enumerate() if one.name == "loop-of-this-test"])
 
 

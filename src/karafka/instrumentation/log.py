@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import re
@@ -134,7 +133,7 @@ class LogListener:
     def __call__(self, event: Event) -> None:
         level, saying = next(SAYINGS[kind] for kind in type(event).__mro__ if kind in SAYINGS)
         if logger.isEnabledFor(level):
-            fields = {one.name: getattr(event, one.name) for one in dataclasses.fields(event)}
+            fields = {name: getattr(event, name) for name in event.__struct_fields__}
             shown = {name: _shown(name, value) for name, value in fields.items()}
             if isinstance(event, REASONED):
                 shown["reason"] = event.reason

@@ -87,7 +87,8 @@ class Account:
         self._past: deque[tuple[float, int]] = deque()
         self._lag: int | None = None
         self._looked = 0
-        for kind in (*PHASES, *MOVES):
+        kinds: tuple[type[Event], ...] = (*PHASES, *MOVES)
+        for kind in kinds:
             events.on(kind, self)
 
     def __call__(self, event: Event) -> None:
