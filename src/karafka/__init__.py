@@ -32,8 +32,8 @@ if TYPE_CHECKING:
         TransactionError,
         UnknownTopicError,
     )
+    from karafka.letters import Outgoing
     from karafka.messages import Batch, Message
-    from karafka.outgoing import Outgoing
     from karafka.policy import Backoff, Bury, DeadLetter, Retry, Skip
     from karafka.producer import Producer
     from karafka.routing import group, topic
@@ -107,7 +107,7 @@ _HOMES = {
         "UnknownTopicError",
     ),
     "messages": ("Batch", "Message"),
-    "outgoing": ("Outgoing",),
+    "letters": ("Outgoing",),
     "policy": ("Backoff", "Bury", "DeadLetter", "Retry", "Skip"),
     "producer": ("Producer",),
     "routing": ("group", "topic"),

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from karafka.config import Config
 from karafka.delivery import Delivery, Handle, Handles
 from karafka.events import Events
-from karafka.outgoing import Headers, Key, Moment, Row
+from karafka.letters import Headers, Key, Moment, Row
 
 
 class Producing(Protocol):

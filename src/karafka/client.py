@@ -13,8 +13,8 @@ from enum import Enum
 from typing import Any, Protocol, TypeAlias
 
 from karafka.delivery import Failure, Receipt
+from karafka.letters import Letter
 from karafka.messages import Header, Place, Record
-from karafka.outgoing import Letter
 
 
 class Effect(Enum):

@@ -18,8 +18,8 @@ from karafka.assignment import COMMIT_TIMEOUT, Assignment
 from karafka.contexts import AT_WORK
 from karafka.errors import ConfigError
 from karafka.events import Events
+from karafka.letters import Headers, Moment
 from karafka.messages import Batch, Handler, Message, Parse, PartitionHooks, Record, Run
-from karafka.outgoing import Headers, Moment
 from karafka.policy import Asked, AskedBurial, AskedRetry
 
 T = TypeVar("T")

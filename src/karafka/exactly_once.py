@@ -32,8 +32,8 @@ from karafka.errors import (
     TransactionError,
     UnknownTopicError,
 )
+from karafka.letters import Letter
 from karafka.messages import Handler, Place, Run
-from karafka.outgoing import Letter
 from karafka.producer import Producer
 
 # How long to wait before what could not be committed is performed again: the first time, and at most.

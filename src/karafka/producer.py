@@ -50,8 +50,7 @@ from karafka.errors import (
     TransactionError,
 )
 from karafka.events import Acknowledged, BufferFlushed, Events, Produced, QueueFull
-from karafka.messages import Header, Record
-from karafka.outgoing import (
+from karafka.letters import (
     Headers,
     Key,
     Letter,
@@ -67,6 +66,7 @@ from karafka.outgoing import (
     milliseconds,
     written,
 )
+from karafka.messages import Header, Record
 from karafka.parsers import Parser
 from karafka.poller import CLOSE_TIMEOUT, POLL, RUNNING, Poller, Tally
 from karafka.recorder import Recorded, Recorder

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from karafka.client import Kept, Posted, Quick, Refused, Trouble
 from karafka.delivery import Failure, Handle, no_utf8
+from karafka.letters import Letter
 from karafka.messages import Header, Place
-from karafka.outgoing import Letter
 
 # So many messages are kept, the last ones.
 KEPT = 100_000

@@ -18,8 +18,8 @@ from confluent_kafka import Producer as _Producer
 from karafka.client import Effect, Kept, Posted, Quick, Refused, Remedy, Trouble, Unsettled
 from karafka.confluent import EFFECTS, librdkafka_log, refusal, retriable, trouble
 from karafka.delivery import Failure, Fault, no_utf8
+from karafka.letters import Letter
 from karafka.messages import Place
-from karafka.outgoing import Letter
 
 _log = logging.getLogger("karafka.producer")
 

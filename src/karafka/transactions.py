@@ -28,8 +28,8 @@ from karafka.errors import (
     words,
 )
 from karafka.events import Events, TransactionAborted, TransactionBegun, TransactionCommitted
+from karafka.letters import Headers, Key, Letter, Moment, Row, check_tombstone
 from karafka.messages import Place
-from karafka.outgoing import Headers, Key, Letter, Moment, Row, check_tombstone
 from karafka.poller import Poller
 
 T = TypeVar("T")

@@ -16,8 +16,8 @@ from karafka import ConfigError, DeliveryTimeoutError, Producer, TooLargeError, 
 from karafka.client import Effect, Refused, Trouble
 from karafka.delivery import Failure, Fault, Receipt
 from karafka.errors import InvalidMessageError
+from karafka.letters import Letter
 from karafka.messages import Place
-from karafka.outgoing import Letter
 from karafka.sender import ConfluentSender
 from tests.brokers import new_group, until
 from tests.contract.member import Broker, Member

@@ -14,8 +14,8 @@ from karafka.client import Kept, Refused, Remedy, Unsettled
 from karafka.confluent import ConfluentTopics
 from karafka.delivery import Failure, Fault
 from karafka.errors import BrokerError
+from karafka.letters import Letter
 from karafka.messages import Place
-from karafka.outgoing import Letter
 from karafka.sender import ConfluentTransactor
 from tests.brokers import configure_group, new_group, until
 from tests.contract.member import PROTOCOLS, Beside, Broker, Member, named

@@ -17,7 +17,7 @@ import pytest
 from karafka import ConfigError, Error, InvalidMessageError, Outgoing, Producer, TransactionError
 from karafka.delivery import Handle
 from karafka.events import TransactionAborted, TransactionBegun, TransactionCommitted
-from karafka.outgoing import Row
+from karafka.letters import Row
 from karafka.parsers import Text
 from karafka.transactions import Transaction
 from tests.brokers import until

@@ -18,8 +18,8 @@ from karafka import delivery, poller, producer
 from karafka.client import Effect, Posted, Quick, Refused, Trouble
 from karafka.clock import ManualClock
 from karafka.delivery import Failure, Fault
+from karafka.letters import Letter
 from karafka.messages import Header
-from karafka.outgoing import Letter
 
 REFUSED = Failure(Fault.OTHER, "POLICY_VIOLATION", "the broker refused it (POLICY_VIOLATION)", retriable=False)
 LATE = Failure(Fault.TIMED_OUT, "_MSG_TIMED_OUT", "Local: Message timed out (_MSG_TIMED_OUT)", retriable=True)

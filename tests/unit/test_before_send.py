@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from karafka.errors import ConfigError, InvalidMessageError
-from karafka.outgoing import Outgoing
+from karafka.letters import Outgoing
 from karafka.producer import Producer
 from tests.unit.post import Post, without_threads
 

@@ -18,7 +18,7 @@ from karafka.errors import (
     QueueFullError,
     TooLargeError,
 )
-from karafka.outgoing import Letter
+from karafka.letters import Letter
 from karafka.producer import Producer
 from tests.unit.post import LATE, REFUSED, TOO_LARGE, Passing, Post, without_threads
 

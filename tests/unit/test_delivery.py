@@ -18,7 +18,7 @@ from karafka.errors import (
     ProducerClosedError,
     QueueFullError,
 )
-from karafka.outgoing import Row
+from karafka.letters import Row
 from karafka.producer import Producer
 from tests.unit.post import LATE, REFUSED, Passing, Post, turn, without_threads
 

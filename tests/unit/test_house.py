@@ -50,7 +50,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     (
         *("checks", "assignment", "metadata", "messages", "contexts", "parsers", "policy", "config"),
-        *("delivery", "outgoing", "application"),
+        *("delivery", "letters", "application"),
     ),
     ("errors", "clock", "lifecycle", "stacks", "signals", "events"),
 )
@@ -60,7 +60,7 @@ ANNEXES = {"instrumentation": {"events"}, "devbroker": {"errors"}}
 # Others' libraries enter by one door each.
 DOORS = {
     "confluent_kafka": {"confluent", "sender", "devbroker.embedded"},
-    "msgspec": {"parsers", "delivery", "events", "outgoing"},
+    "msgspec": {"parsers", "delivery", "events", "letters"},
     "click": {"cli"},
     "rich": {"cli"},
     "requests": {"devbroker"},

@@ -24,7 +24,7 @@ from karafka.errors import (
     TooLargeError,
 )
 from karafka.events import Event
-from karafka.outgoing import Row
+from karafka.letters import Row
 from karafka.parsers import JSON, Text
 from karafka.producer import Producer
 from tests.unit import house

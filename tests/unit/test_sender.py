@@ -10,7 +10,7 @@ import pytest
 from karafka.client import Refused
 from karafka.delivery import Fault
 from karafka.errors import ConfigError
-from karafka.outgoing import Letter
+from karafka.letters import Letter
 from karafka.producer import Producer
 from karafka.sender import ConfluentSender, check_producer, defaults
 

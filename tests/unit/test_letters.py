@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from karafka.errors import ConfigError, InvalidMessageError
-from karafka.outgoing import (
+from karafka.letters import (
     Letter,
     Writers,
     check_key,
