@@ -115,6 +115,11 @@ class Assignment:
         return True
 
     @property
+    def closed(self) -> bool:
+        """Whether it has ended, so that nothing asked of it is heard."""
+        return self._closed
+
+    @property
     def marks(self) -> bool:
         """Whether there are marks that each stand for one message, and were not `taken`."""
         return False

@@ -14,12 +14,12 @@ from types import new_class
 from typing import Any, ClassVar, Generic, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from karafka.application import Application
-from karafka.assignment import COMMIT_TIMEOUT, Assignment
+from karafka.assignment import COMMIT_TIMEOUT, Assignment, TransactedAssignment
 from karafka.contexts import AT_WORK
 from karafka.errors import ConfigError
 from karafka.events import Events
-from karafka.letters import Headers, Moment
-from karafka.messages import Batch, Handler, Message, Parse, PartitionHooks, Record, Run
+from karafka.letters import Headers, Moment, Row
+from karafka.messages import Batch, Handler, Message, Parse, PartitionHooks, Record, Run, Sends
 from karafka.policy import Asked, AskedBurial, AskedRetry
 
 T = TypeVar("T")
@@ -99,27 +99,28 @@ class _Base:
         timestamp: Moment = None,
         label: Any = None,
     ) -> None:
-        """On a route with `exactly_once=True`: send a message once this one (or this batch) is finished, in one
-        transaction with its offset. A perform that fails has sent nothing. Arguments as of `Producer.produce_async`.
+        """Send a message once this one (or this batch) is performed; it is finished when the brokers have confirmed
+        that. Nothing is waited for here. A perform that fails has sent nothing; what is not delivered fails as perform
+        does. On a route with `exactly_once=True` it is one transaction with the offset.
 
-        Raises `InvalidMessageError` for what can never be sent, `RuntimeError` on other routes.
+        Arguments as of `Producer.produce_async`. Raises `InvalidMessageError` for what can never be sent.
         """
-        outbox = self._run.outbox
-        if outbox is None:
-            raise RuntimeError(
-                "self.produce sends in one transaction with the message's offset, which takes a route with "
-                "exactly_once=True; on this one send by self.app.producer"
-            )
-        outbox.add(
-            self._offset,
-            topic,
-            payload,
+        row = Row(
+            topic=topic,
+            payload=payload,
             key=key,
             headers=headers,
             partition=partition,
             timestamp=timestamp,
             label=label,
         )
+        self._outbox.add(self._offset, (row,))
+
+    @property
+    def _outbox(self) -> Sends:
+        if self._run.outbox is None:
+            raise RuntimeError("there is no server here that would send what this message sends")
+        return self._run.outbox
 
     @property
     def _offset(self) -> int:
@@ -178,6 +179,12 @@ class _Base:
     def _ours(self) -> Assignment:
         return _assignment(self._run)
 
+    def _mark(self, assignment: Assignment, offset: int) -> bool:
+        outbox = self._run.outbox
+        if outbox is None or not outbox.used or isinstance(assignment, TransactedAssignment):
+            return assignment.mark(offset)
+        return outbox.mark(self._offset, offset, assignment)
+
 
 class Controller(_Base, Generic[T]):
     """Business logic for one message: subclass it and write `perform`.
@@ -216,11 +223,12 @@ class Controller(_Base, Generic[T]):
     def mark(self, message: Message[Any] | None = None) -> bool:
         """`message` (this one, if not told) and all before it in its partition are finished, whatever comes after.
 
-        True while the partition is ours, False once it is not.
+        True while the partition is ours, False once it is not. After `self.produce` it counts once perform has ended
+        and what was sent is confirmed.
         """
         if message is None:
-            return self._ours().mark(self._record.offset() or 0)
-        return _assignment(message).mark(message.offset)
+            return self._mark(self._ours(), self._record.offset() or 0)
+        return self._mark(_assignment(message), message.offset)
 
     def perform(self) -> Any:
         """The business logic; `def` or `async def`. What it raises is tried again, as the route's policy says."""
@@ -246,9 +254,10 @@ class BatchController(_Base, Generic[T]):
     def mark(self, message: Message[Any]) -> bool:
         """`message` and all before it in its partition are finished: a failure gives again only what comes after it.
 
-        True while the partition is ours, False once it is not.
+        True while the partition is ours, False once it is not. After `self.produce` it counts once perform has ended
+        and what was sent is confirmed.
         """
-        return _assignment(message).mark(message.offset)
+        return self._mark(_assignment(message), message.offset)
 
     def perform(self) -> Any:
         """The business logic for the whole batch; `def` or `async def`."""

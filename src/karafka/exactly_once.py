@@ -34,6 +34,7 @@ from karafka.errors import (
 )
 from karafka.letters import Letter
 from karafka.messages import Handler, Place, Run
+from karafka.outbox import Outbox
 from karafka.producer import Producer
 
 # How long to wait before what could not be committed is performed again: the first time, and at most.
@@ -47,26 +48,6 @@ ASK, ASK_AGAIN = 10.0, 0.5
 FLUSH = STEP = 60.0
 # How long the client of a partition that is gone may take to end.
 CLOSE = 5.0
-
-
-class Outbox:
-    """What one run's messages sent so far, each with the offset of its message. The worker's."""
-
-    __slots__ = ("_producer", "letters", "over")
-
-    def __init__(self, producer: Producer) -> None:
-        self._producer = producer
-        self.letters: list[tuple[int, Letter]] = []
-        #: Whether its run has ended.
-        self.over = False
-
-    def add(self, offset: int, topic: str, payload: Any, **options: Any) -> None:
-        """Keep what the message at `offset` sends; checked now. Raises `InvalidMessageError`, `RuntimeError`."""
-        if self.over:
-            raise RuntimeError(
-                f"a message to {topic!r} comes after the perform that sends it has ended: too late for its transaction"
-            )
-        self.letters.append((offset, self._producer.letter(topic, payload, **options)))
 
 
 class ExactlyOnce:
@@ -142,7 +123,7 @@ class ExactlyOnce:
 
     def _settle(self, run: Run, inner: Run, outbox: Outbox, error: BaseException | None) -> BaseException | None:
         """Commit what `inner` has finished: then, and only then, `run` has finished it. What is to be raised."""
-        outbox.over = True
+        outbox.close()
         run.recalled = run.recalled or inner.recalled
         finished = inner.finished
         while finished:

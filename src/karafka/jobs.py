@@ -39,6 +39,11 @@ class Outcome:
     error: BaseException | None
     elapsed: float
 
+    @property
+    def working(self) -> float:
+        """The same without what all its messages waited for at once: a longer run would wait no longer."""
+        return max(0.0, self.elapsed - self.job.run.waited)
+
 
 class Lane:
     """The jobs of one lane, in order; at most one is performed at a time.

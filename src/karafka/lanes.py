@@ -433,9 +433,10 @@ class Lanes(Partition):
         if owners is None:
             return self._part(job, taken)
         early = self._early.get(job, 0)
-        if early == taken - 1 and taken == len(run.records):
+        done = max(early, run.sure(taken - 1))
+        if early == done and taken == len(run.records):
             return False
-        self._settle_early(job, owners, early, taken - 1)
+        self._settle_early(job, owners, early, done)
         rest = self._cut(job, taken)
         if len(owners) == 1:
             self._give_back(owners[0], rest)
@@ -469,7 +470,7 @@ class Lanes(Partition):
 
     def _part(self, job: Job, taken: int) -> bool:
         """The message that `job` has in hand goes on by itself; what it has not begun, and what is behind it, apart."""
-        if self.state >= State.LEAVING or self.suspect or self._returned:
+        if self.state >= State.LEAVING or self.suspect or self._returned or job.run.sure(taken - 1) < taken - 1:
             return False
         rest = self._cut(job, taken)
         for other in [one for one in self.out if one is not job and one.lane.withdraw(one)]:
@@ -505,7 +506,7 @@ class Lanes(Partition):
         self._count_out -= length - (self._early.pop(job, 0) if self._early else 0)
         self._size_out -= job.size
         if finished:
-            pace = outcome.elapsed / finished
+            pace = outcome.working / finished
             self.pace = pace if self.pace is None else 0.7 * self.pace + 0.3 * pace
         self._perform(records if finished == length else records[:finished])
         if self.suspicion is not None:

@@ -711,6 +711,7 @@ class Listener:
                 else:
                     stuck.append(job)
             for job in stuck:
+                job.run.hasten()
                 if partition.free(job):
                     self._changed[partition] = None
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import length_hint, methodcaller
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, overload
@@ -273,18 +274,32 @@ class Batch(Sequence[Message[T]]):
 
 
 class Sends(Protocol):
-    """Takes what messages of a run send, to be sent when they are finished."""
+    """Takes what messages of a run send, which goes out when they are performed; `karafka.outbox.Outbox` is one."""
 
-    def add(self, offset: int, topic: str, payload: Any, **options: Any) -> None:
-        """What the message at `offset` sends; see `Producer.produce_async` for the rest."""
+    @property
+    def used(self) -> bool:
+        """Whether anything was sent."""
+
+    @property
+    def unsure(self) -> int | None:
+        """The offset of the first message that has sent what is not confirmed; None if there is none. Any thread."""
+
+    def add(self, offset: int, rows: Iterable[Any]) -> None:
+        """What the message at `offset` sends, as `Producer.produce_many_async` takes it: all of it, or nothing."""
+
+    def mark(self, at: int, offset: int, assignment: Assignment) -> bool:
+        """The message `at` marks the one at `offset`: now, or once all that was sent before is confirmed."""
+
+    def post_early(self, before: int) -> None:
+        """Put on its way what messages below `before` sent. Any thread; does not wait."""
 
 
 class Run:
     """Messages of one lane, in order, given to a handler at once, and how far it came.
 
-    The worker's for as long as it performs. Others may meanwhile do two things, and they cost the worker nothing:
+    The worker's for as long as it performs. Others may meanwhile do three things, and they cost the worker nothing:
     `halt` empties the list the worker walks, so that it ends after the message in hand; `progress` asks the iterator
-    how far it is.
+    how far it is; `hasten` sends what was kept until then.
     """
 
     __slots__ = (
@@ -299,6 +314,7 @@ class Run:
         "recalled",
         "records",
         "spoiled",
+        "waited",
     )
 
     def __init__(
@@ -320,6 +336,8 @@ class Run:
         self.spoiled: ParseError | None = None
         #: Where what its messages send is kept; None where they send by themselves.
         self.outbox: Sends | None = None
+        #: Seconds for which it waited, with all performed, for what they sent: no measure of how long messages take.
+        self.waited = 0.0
         self._live = records.copy()
         self._cursor: Iterator[Record] | None = None
         self._seen = 0
@@ -348,7 +366,7 @@ class Run:
 
     def halt(self) -> None:
         """End after the message in hand. Any thread."""
-        self._seen = max(self._seen, self.progress)
+        self._seen = max(self._seen, self._performed)
         self._live.clear()
 
     def spoil(self, error: ParseError) -> None:
@@ -376,6 +394,22 @@ class Run:
     @property
     def progress(self) -> int:
         """How many from the front are finished at least, also while the worker walks. Any thread."""
+        return self.sure(self._performed)
+
+    def sure(self, count: int) -> int:
+        """How many of the first `count`, which are performed, are finished: all that they sent is confirmed."""
+        # Only now: what those have sent is there to be seen.
+        unsure = self.outbox.unsure if self.outbox is not None else None
+        return count if unsure is None else min(count, bisect_left(self.records, unsure, key=offset_of))
+
+    def hasten(self) -> None:
+        """It goes on for long: what those have sent that are performed goes on its way. Any thread but the worker's."""
+        if self.outbox is not None and (count := self._performed):
+            self.outbox.post_early((self.records[count - 1].offset() or 0) + 1)
+
+    @property
+    def _performed(self) -> int:
+        """How many from the front are performed at least. Any thread."""
         if self._cursor is not None:
             left = length_hint(self._cursor)
             # Of a list that was emptied meanwhile the hint says nothing; of one that still is not, it does.

@@ -316,10 +316,11 @@ class Producer:
             raise
         return letters
 
-    def post_many(self, letters: Sequence[Letter], by: float = NEVER) -> list[Handle]:
+    def post_many(self, letters: Sequence[Letter], by: float = NEVER, *, in_order: bool = False) -> list[Handle]:
         """Send what `letter` made: a handle for each, failed where it was not accepted. The package's own.
 
         Until `by` it waits for room; once that was not to be had, what comes behind does not wait for it again.
+        `in_order`: the first that is not accepted is the last, so that nothing overtakes it.
         """
         if self._listened != self.events.count:
             self._listen()
@@ -329,6 +330,8 @@ class Producer:
             if line is None or self._told:
                 handle, by = self._accepted(one, by)
                 handles.append(handle)
+                if in_order and handle.error is not None:
+                    break
                 continue
             poller, quick = line
             label = one.label
@@ -337,6 +340,9 @@ class Producer:
                 quick(one.topic, one.value, one.key, one.partition, handle, None, one.timestamp, one.headers)
             except Exception:  # noqa: BLE001 - it was not accepted: `post` does it again, and says why
                 handle, by = self._accepted(one, by)
+                if in_order and handle.error is not None:
+                    handles.append(handle)
+                    break
             else:
                 if poller.over:
                     poller.see_through(handle)

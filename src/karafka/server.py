@@ -35,6 +35,7 @@ from karafka.lifespan import CLEANUP, HOOKS, Lifespan
 from karafka.listener import LISTENERS, Bounds, Listener
 from karafka.messages import PartitionHooks
 from karafka.notify import notify
+from karafka.outbox import Confirmed
 from karafka.policy import Policy, judge
 from karafka.pool import WORKERS, ThreadPool
 from karafka.producer import Producer
@@ -107,6 +108,8 @@ class Server:
         self._shared: ThreadPool | None = None
         self._listeners: list[Listener] = []
         self._producers: list[Producer] = []
+        # Those of subscriptions that are read with settings of their own.
+        self._own: dict[int, Producer] = {}
         self._watchdog: Watchdog | None = None
         self._token = Token()
         self._troubles: dict[tuple[tuple[str, str], ...], Troubles] = {}
@@ -482,12 +485,20 @@ class Server:
     def _burier(self, route: Route, subscription: Subscription) -> Burier:
         """Dead letters go to the cluster that their messages came from, with their own settings if they have some."""
         grave = route.policy.dead_letter
-        own = grave.producer if grave is not None else {}
-        if not subscription.kafka and not own:
-            return self.app.producer
-        producer = self.app.producer_for({**subscription.kafka, **own})
+        if grave is None or not grave.producer:
+            return self._producer(subscription)
+        producer = self.app.producer_for({**subscription.kafka, **grave.producer})
         self._producers.append(producer)
         return producer
+
+    def _producer(self, subscription: Subscription) -> Producer:
+        """What messages send by their controllers goes to the cluster that they came from, as what is exactly-once."""
+        if not subscription.kafka:
+            return self.app.producer
+        if id(subscription) not in self._own:
+            self._own[id(subscription)] = producer = self.app.producer_for(subscription.kafka)
+            self._producers.append(producer)
+        return self._own[id(subscription)]
 
     def _wanted(self, subscription: Subscription) -> Callable[[str], bool] | None:
         """Which topics the patterns take: none that dead letters of ours go to."""
@@ -506,6 +517,8 @@ class Server:
                 *(one and within(self._context, one) for one in (hooks.assigned, hooks.revoked, hooks.shutdown))
             )
         transacting = partial(self._transacting, subscription) if route.policy.exactly_once else None
+        if transacting is None:
+            handler = Confirmed(handler, self._producer(subscription)).perform
         return Work(handler, route.policy, self._pool(route), burier, route.controller.__qualname__, hooks, transacting)
 
     def _transacting(self, subscription: Subscription, transactional_id: str) -> Producer:

@@ -228,24 +228,6 @@ def test_a_result_that_cannot_be_fails_its_batch(stage: Stage, kind: str) -> Non
     assert line.seen() == [f"0 {number}" for number in range(12) if number != 5]
 
 
-def test_on_another_route_it_is_refused_in_words(line: Line) -> None:
-    line.send([0])
-    refused = Notes[str]()
-
-    class Plain(Controller[int]):
-        def perform(self) -> None:
-            try:
-                self.produce(line.target, "x")
-            except RuntimeError as error:
-                refused.add(str(error))
-
-    with running(line.app(Plain, exactly_once=False)):
-        until(lambda: len(refused) == 1)
-    (said,) = refused
-    assert "exactly_once=True" in said
-    assert "self.app.producer" in said
-
-
 def test_what_comes_after_its_message_has_ended_is_refused(line: Line) -> None:
     """From a thread or task that outlives its `perform`: in words, not dropped."""
     line.send([0])

@@ -29,6 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "recorder",
             "transactions",
             "producer",
+            "outbox",
             "exactly_once",
             "offsets",
             "jobs",
@@ -69,8 +70,8 @@ DOORS = {
     "uvloop": {"aio"},
     "threading": {
         *("aio", "app", "assignment", "delivery", "devbroker", "events", "jobs", "lifecycle", "lifespan"),
-        *("exactly_once", "membership", "poller", "pool", "producer", "processes", "quarantine", "recorder", "relay"),
-        *("server", "signals", "stacks", "transactions", "troubles", "watch", "watchdog"),
+        *("exactly_once", "membership", "outbox", "poller", "pool", "producer", "processes", "quarantine", "recorder"),
+        *("relay", "server", "signals", "stacks", "transactions", "troubles", "watch", "watchdog"),
         "cli",
     },
 }
