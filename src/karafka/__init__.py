@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         PartlyDeliveredError,
         ProducerClosedError,
         QueueFullError,
+        ResponderError,
         StartError,
         TooLargeError,
         TransactionError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from karafka.messages import Batch, Message
     from karafka.policy import Backoff, Bury, DeadLetter, Retry, Skip
     from karafka.producer import Producer
+    from karafka.responders import Responder, outgoing
     from karafka.routing import group, topic
     from karafka.server import Server
 
@@ -69,6 +71,8 @@ __all__ = [
     "Producer",
     "ProducerClosedError",
     "QueueFullError",
+    "Responder",
+    "ResponderError",
     "Retry",
     "Server",
     "Skip",
@@ -78,6 +82,7 @@ __all__ = [
     "UnknownTopicError",
     "before_enqueue",
     "group",
+    "outgoing",
     "topic",
 ]
 
@@ -101,6 +106,7 @@ _HOMES = {
         "PartlyDeliveredError",
         "ProducerClosedError",
         "QueueFullError",
+        "ResponderError",
         "StartError",
         "TooLargeError",
         "TransactionError",
@@ -110,6 +116,7 @@ _HOMES = {
     "letters": ("Outgoing",),
     "policy": ("Backoff", "Bury", "DeadLetter", "Retry", "Skip"),
     "producer": ("Producer",),
+    "responders": ("Responder", "outgoing"),
     "routing": ("group", "topic"),
     "server": ("Server",),
 }

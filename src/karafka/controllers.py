@@ -6,21 +6,33 @@ A controller lives for one message (or batch) on one worker. It is thin: the eng
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from inspect import Parameter, isasyncgenfunction, isawaitable, iscoroutinefunction, isgeneratorfunction, signature
 from types import new_class
-from typing import Any, ClassVar, Generic, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    NoReturn,
+    TypeAlias,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from karafka.application import Application
 from karafka.assignment import COMMIT_TIMEOUT, Assignment, TransactedAssignment
 from karafka.contexts import AT_WORK
-from karafka.errors import ConfigError
+from karafka.errors import ConfigError, ResponderError
 from karafka.events import Events
 from karafka.letters import Headers, Moment, Row
 from karafka.messages import Batch, Handler, Message, Parse, PartitionHooks, Record, Run, Sends
 from karafka.policy import Asked, AskedBurial, AskedRetry
+from karafka.responders import Responder
 
 T = TypeVar("T")
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -46,6 +58,33 @@ def before_enqueue(method: Method) -> Method:
     return method
 
 
+# What becomes of a message that was performed without an answer, though its responder has to send something.
+Missing: TypeAlias = Literal["error", "warn", "ignore"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """How the controllers of a route answer."""
+
+    responder: type[Responder]
+    missing: Missing = "error"
+    #: Whether `perform` is a coroutine function, and whether `respond` is.
+    awaits: bool = False
+    awaited: bool = False
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The topics that each answer sends to."""
+        return tuple(topic.name for topic in self.responder.topics.values() if topic.required)
+
+
+class Answered:
+    """What an async perform may await where its answer was given at once."""
+
+    def __await__(self) -> Iterator[None]:
+        return iter(())
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What the controllers of one route share: made once, when the route's handler is."""
@@ -55,14 +94,17 @@ class Context:
     decode: Parse | None
     events: Events
     app: Application
+    answering: Answering | None = None
 
 
 class _Base:
     """What both kinds of controller have. The fields of the engine's live in slots, users' in their own dict."""
 
-    __slots__ = ("__weakref__", "_context", "_run")
+    __slots__ = ("__weakref__", "_context", "_responded", "_run")
     _context: Context
     _run: Run
+    # Whether it has answered; not there before.
+    _responded: bool
 
     @classmethod
     def setup(cls, app: Any) -> None:
@@ -115,6 +157,31 @@ class _Base:
             label=label,
         )
         self._outbox.add(self._offset, (row,))
+
+    def respond_with(self, *args: Any, **options: Any) -> Any:
+        """Answer by the route's responder: its `respond` is called with these arguments. In `async def` await it.
+
+        What it sends goes the way of `produce`. Again and again, if you like: each is an answer of its own. Raises
+        `ResponderError` where the responder does not do as it declares; then nothing of it is sent.
+        """
+        answering = self._context.answering
+        if answering is None:
+            raise ResponderError(
+                f"{type(self).__qualname__} has no responder: name one, topic(…, responder=YourResponder), or write "
+                "the class that belongs to it by its name"
+            )
+        responder = answering.responder()
+        if answering.awaited:
+            return self._answer(responder, args, options)
+        self._send_answer(responder.answer(args, options))
+        return Answered() if answering.awaits else None
+
+    async def _answer(self, responder: Responder, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        self._send_answer(await responder.answer_async(args, options))
+
+    def _send_answer(self, rows: list[Row]) -> None:
+        self._outbox.add(self._offset, rows)
+        self._responded = True
 
     @property
     def _outbox(self) -> Sends:

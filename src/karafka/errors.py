@@ -39,6 +39,14 @@ class CrashError(MessageError):
     """A message that was in hand each time a process died: it is buried unperformed. Never raised."""
 
 
+class ResponderError(MessageError):
+    """The developer: a responder was not used as it declares; nothing was sent. `problems`: each thing, in words."""
+
+    def __init__(self, reason: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(reason)
+        self.problems = tuple(problems)
+
+
 class ParseError(MessageError):
     """A payload that its parser refused, or that is not of the controller's type. Trying again cannot help."""
 

@@ -374,6 +374,17 @@ class Aborted(Event, frozen=True, kw_only=True):
     reason: str
 
 
+class Unanswered(Event, frozen=True, kw_only=True):
+    """`perform` ended without `respond_with`, though its responder has to send something: told, and finished."""
+
+    group: str
+    topic: str
+    partition: int
+    offset: int
+    controller: str
+    responder: str
+
+
 class Discarded(Event, frozen=True, kw_only=True):
     """`perform`, or the route's strategy, gave a message up: finished, nothing more is done with it."""
 

@@ -20,8 +20,8 @@ from typing import Any, NoReturn
 
 from karafka.contexts import AT_WORK, CAN_BE_TOLD, Baseline, on_set
 from karafka.controllers import Abort, AnyController, BatchController, Context, Discard, ahead_of, hooks_of
-from karafka.errors import words
-from karafka.events import Aborted, Discarded
+from karafka.errors import ResponderError, words
+from karafka.events import Aborted, Discarded, Unanswered
 from karafka.messages import Batch, Handler, Message, Record, Run, offset_of
 from karafka.policy import Asked, asked, leaves
 
@@ -33,12 +33,16 @@ def handler_for(controller: type[AnyController], context: Context) -> Handler:
     """The handler of `controller`: async where its `perform` is, parsed ahead where that can be seen to be the same."""
     hooks = hooks_of(controller)
     asynchronous = iscoroutinefunction(controller.perform)
+    answering = context.answering
+    expected = answering is not None and answering.missing != "ignore" and bool(answering.required)
     if issubclass(controller, BatchController):
-        batches = Batches(controller, hooks, context)
+        batches = (ExpectingBatches if expected else Batches)(controller, hooks, context)
         return batches.perform_async if asynchronous else batches.perform
-    each = Each(controller, hooks, context)
+    each = (Expecting if expected else Each)(controller, hooks, context)
     if asynchronous:
         return each.perform_async
+    if expected:
+        return each.perform
     if CAN_BE_TOLD and not hooks and context.decode is not None and touches_params_first(controller.perform):
         ahead = ahead_of(controller, context)
         if ahead is not None:
@@ -104,7 +108,7 @@ class Each:
         except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, unless it is a way to finish
             self._judged(controller, error)
         else:
-            _raise_swallowed(controller)
+            self._ended(controller)
 
     async def one_async(self, run: Run, record: Record, attempt: int) -> None:
         """The same on the event loop."""
@@ -121,7 +125,7 @@ class Each:
         except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, unless it is a way to finish
             self._judged(controller, error)
         else:
-            _raise_swallowed(controller)
+            self._ended(controller)
 
     def aborted(self, record: Record, abort: Abort) -> None:
         _tell_aborted(self._context, self._controller, record, abort)
@@ -133,6 +137,12 @@ class Each:
             return
         message = controller._message
         _raise_first(message.error if message is not None else None, error)
+
+    def _ended(self, controller: Any) -> None:
+        """A parse error stays with its message: where user code swallowed it, it is judged by that all the same."""
+        message = controller._message
+        if message is not None and message.error is not None:
+            raise message.error
 
     def _made(self, run: Run, record: Record, attempt: int) -> Any:
         controller = self._controller()
@@ -292,7 +302,7 @@ class Batches:
         except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, unless it is a way to finish
             self._judged(controller, records, error)
         else:
-            _raise_swallowed_in(controller)
+            self._ended(controller)
 
     async def perform_async(self, run: Run) -> None:
         if not run.live():
@@ -311,7 +321,7 @@ class Batches:
         except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, unless it is a way to finish
             self._judged(controller, run.records, error)
         else:
-            _raise_swallowed_in(controller)
+            self._ended(controller)
         run.finished = len(run.records)
 
     def _judged(self, controller: Any, records: list[Record], error: BaseException) -> None:
@@ -321,12 +331,57 @@ class Batches:
             return
         _raise_first(controller.messages.error, error)
 
+    def _ended(self, controller: Any) -> None:
+        """A parse error stays with its batch."""
+        if (error := controller.messages.error) is not None:
+            raise error
+
     def _made(self, run: Run, records: list[Record], attempt: int) -> Any:
         controller, context = self._controller(), self._context
         controller._context = context
         controller._run = run
         controller.messages = Batch(records, context.parse, context.group, attempt, run.assignment, context.decode)
         return controller
+
+
+class Expecting(Each):
+    """`Each`, where every message is to be answered by the route's responder."""
+
+    def _ended(self, controller: Any) -> None:
+        super()._ended(controller)
+        _see_answered(self._context, controller, controller._record)
+
+
+class ExpectingBatches(Batches):
+    """`Batches`, where every batch is to be answered."""
+
+    def _ended(self, controller: Any) -> None:
+        super()._ended(controller)
+        _see_answered(self._context, controller, controller._run.records[controller._run.finished])
+
+
+def _see_answered(context: Context, controller: Any, record: Record) -> None:
+    """It has ended well; but without an answer the message is not finished, unless the route says otherwise."""
+    if getattr(controller, "_responded", False):
+        return
+    answering, name = context.answering, type(controller).__qualname__
+    assert answering is not None  # noqa: S101 - else nobody looks
+    responder = answering.responder.__qualname__
+    if answering.missing == "error":
+        required = ", ".join(map(repr, answering.required))
+        said = f"{name} has not answered: {responder} has to send to {required}"
+        way = 'self.respond_with(…), or topic(…, responder_missing="ignore") where no answer is needed'
+        raise ResponderError(f"{said}, by {way}", problems=[said])
+    context.events.tell(
+        Unanswered(
+            group=context.group,
+            topic=record.topic() or "",
+            partition=record.partition() or 0,
+            offset=record.offset() or 0,
+            controller=name,
+            responder=responder,
+        )
+    )
 
 
 def foretelling(context: Context) -> Callable[[Message[Any]], Awaitable[None]] | None:
@@ -418,18 +473,6 @@ def _raise_first(unparsed: Exception | None, error: BaseException) -> NoReturn:
     if first is error:
         raise error
     raise first from error
-
-
-def _raise_swallowed(controller: Any) -> None:
-    """A parse error stays with its message: where user code swallowed it, the message is judged by it all the same."""
-    message = controller._message
-    if message is not None and message.error is not None:
-        raise message.error
-
-
-def _raise_swallowed_in(controller: Any) -> None:
-    if (error := controller.messages.error) is not None:
-        raise error
 
 
 def _tell_aborted(context: Context, controller: type[Any], record: Record, abort: Abort) -> None:

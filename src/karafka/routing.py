@@ -12,14 +12,25 @@ from typing import TypeAlias, TypedDict, Unpack, get_args
 from karafka.application import Application
 from karafka.checks import number, one_of, whole
 from karafka.config import Config, Settings, check_group, check_settings, check_start, check_topic
-from karafka.controllers import AnyController, BatchController, Context, check_controller, partition_hooks, payload_type
+from karafka.controllers import (
+    Answering,
+    AnyController,
+    BatchController,
+    Context,
+    Missing,
+    check_controller,
+    partition_hooks,
+    payload_type,
+)
 from karafka.errors import ConfigError
 from karafka.events import Events
 from karafka.handlers import handler_for
 from karafka.messages import Handler, PartitionHooks
+from karafka.naming import NAMED, Found, belonging
 from karafka.order import Order, lane_of
 from karafka.parsers import Parser, check_parser, payloads
 from karafka.policy import Backoff, DeadLetter, Gap, Marking, Policy, Start
+from karafka.responders import Responder, check_responder
 
 Name: TypeAlias = str | re.Pattern[str]
 
@@ -53,6 +64,8 @@ class Options:
     max_messages: int | None = None
     max_wait: float | None = None
     exactly_once: bool = False
+    responder: type[Responder] | Unsaid | None = Unsaid.UNSAID
+    responder_missing: Missing = "error"
 
     def check(self, where: str) -> None:
         if self.group is not None:
@@ -78,6 +91,11 @@ class Options:
             raise ConfigError(f"{where}: dead_letter={self.dead_letter!r}, but a DeadLetter is expected")
         if self.parser is not None:
             check_parser(where, self.parser)
+
+    def check_answers(self, where: str) -> None:
+        one_of(f"{where}: responder_missing", self.responder_missing, get_args(Missing))
+        if not isinstance(self.responder, Unsaid | None):
+            check_responder(where, self.responder)
 
     def check_exactly_once(self, where: str) -> None:
         if not self.exactly_once:
@@ -114,6 +132,7 @@ class Topic:
             check_topic(self.name, "topic(…)")
         check_controller(self.controller)
         self.options.check(where)
+        self.options.check_answers(where)
         self.options.check_exactly_once(where)
         parser, perform = self.options.parser, self.controller.perform
         if parser is not None and iscoroutinefunction(parser.parse) and not iscoroutinefunction(perform):
@@ -165,7 +184,10 @@ class TopicOptions(TypedDict, total=False):
     before it read them: "earliest" (the first that is kept), "latest" (the end), or "stop" (nowhere, until a person
     decides). `marking`: "manual" where nothing but `self.mark` finishes a message. `max_messages`, `max_wait`
     (seconds): bounds of a batch. `exactly_once`: what `perform` sends by `self.produce` and the offset of its message
-    are committed together, or not at all.
+    are committed together, or not at all. `responder`: what `self.respond_with` answers by; the class that belongs to
+    the controller by its name otherwise, None for no one. `responder_missing`: what becomes of a message that was
+    performed without an answer though its responder has to send something: "error" (it fails), "warn" (an event),
+    "ignore".
     """
 
     group: str
@@ -180,6 +202,8 @@ class TopicOptions(TypedDict, total=False):
     max_messages: int
     max_wait: float
     exactly_once: bool
+    responder: type[Responder] | None
+    responder_missing: Missing
 
 
 def topic(name: Name, controller: type[AnyController], **options: Unpack[TopicOptions]) -> Topic:
@@ -218,6 +242,8 @@ class Route:
     hooks: PartitionHooks
     concurrency: int | None
     asynchronous: bool
+    #: What `self.respond_with` answers by, and where that was found; None if there is none.
+    responder: Found[Responder] | None = None
 
     @property
     def controller(self) -> type[AnyController]:
@@ -321,7 +347,9 @@ class Routes:
         controller = line.controller
         batch = issubclass(controller, BatchController)
         reading = payloads(options.parser, payload_type(controller))
-        context = Context(group, reading.parse, reading.decode, events, app)
+        responder = _responder(line)
+        answering = None if responder is None else _answering(line, responder.cls)
+        context = Context(group, reading.parse, reading.decode, events, app, answering)
         if options.exactly_once and config.kafka.get("isolation.level") == "read_uncommitted":
             raise ConfigError(
                 f"topic({line.shown!r}): exactly_once=True needs isolation.level=read_committed, the default: else a "
@@ -360,7 +388,29 @@ class Routes:
             hooks=partition_hooks(controller),
             concurrency=options.concurrency,
             asynchronous=asynchronous,
+            responder=responder,
         )
+
+
+def _responder(line: Topic) -> Found[Responder] | None:
+    """What the controller of `line` answers by: only now, when all that is declared is there to be found."""
+    named = line.options.responder
+    if not isinstance(named, Unsaid):
+        return None if named is None else Found(named, NAMED)
+    if (found := belonging(line.controller, "Responder", Responder)) is not None:
+        check_responder(f"topic({line.shown!r})", found.cls)
+    return found
+
+
+def _answering(line: Topic, responder: type[Responder]) -> Answering:
+    """Raises `ConfigError` for a responder that cannot answer there."""
+    awaits, awaited = iscoroutinefunction(line.controller.perform), iscoroutinefunction(responder.respond)
+    if awaited and not awaits:
+        raise ConfigError(
+            f"topic({line.shown!r}): {responder.__qualname__}.respond is async, but "
+            f"{line.controller.__qualname__}.perform is not, and cannot wait for it: make both async, or neither"
+        )
+    return Answering(responder, line.options.responder_missing, awaits, awaited)
 
 
 def _by_cluster(parts: Sequence[Group]) -> list[tuple[Settings, list[Topic]]]:

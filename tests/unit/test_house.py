@@ -19,7 +19,7 @@ ROOT = Path(karafka.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli", "web", "testing", "contrib"),
     ("app", "notify", "lifespan", "server", "background", "processes"),
-    ("interchangers", "responders", "controllers", "handlers", "order", "backends", "routing"),
+    ("interchangers", "responders", "naming", "controllers", "handlers", "order", "backends", "routing"),
     (
         *(
             "client",

@@ -70,6 +70,10 @@ SAYINGS: Mapping[type[Event], tuple[int, str]] = {
         "{group}: {topic}/{partition} stands at {offset} for {waited:.0f} s: the oldest that is not finished",
     ),
     told.Aborted: (logging.INFO, "{group}: {topic}/{partition}/{offset} dropped by {controller}{reason}"),
+    told.Unanswered: (
+        logging.WARNING,
+        "{group}: {topic}/{partition}/{offset} was performed by {controller} without an answer by {responder}",
+    ),
     told.Discarded: (logging.WARNING, "{group}: {topic}/{partition}/{offset} discarded by {controller}{reason}"),
     told.Postponed: (
         logging.INFO,
