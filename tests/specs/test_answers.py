@@ -12,7 +12,7 @@ from karafka import App, Backoff, BatchController, Controller, DeadLetter, Respo
 from karafka.controllers import AnyController
 from karafka.events import Buried, Committed, DeliveryFailed, Failed, Unanswered
 from tests.specs import visible
-from tests.specs.exact import KINDS, Line, sender
+from tests.specs.exact import KINDS, Line, sender, serving
 from tests.specs.run import Notes, Stage, running, until
 
 ORDERS: dict[str, dict[str, Any]] = {"partition": {}, "key": {"order": "key"}, "none": {"order": None}}
@@ -201,3 +201,31 @@ def test_an_answer_that_is_missing_is_told_where_the_route_says_so(stage: Stage)
     with running(app) as server:
         until(lambda: len(server.told(Unanswered)) == 2)
         until(lambda: server.told(Committed) and server.told(Committed)[-1].offsets.get((source, 0)) == 2)
+
+
+def test_on_an_exactly_once_route_answers_are_part_of_its_transaction(stage: Stage) -> None:
+    """The same code; an answer that is not as declared aborts what it is about, and is seen once when it succeeds."""
+    line, wrong = Line(stage), [True]
+
+    class Whole(Responder):
+        results = outgoing(line.target, multiple=True)
+        audit = outgoing("nowhere", required=False)
+
+        def respond(self, number: int) -> None:
+            self.respond_to(self.results, f"0 {number}")
+            if number == 7 and wrong:
+                self.respond_to("undeclared", number)
+
+    class Answers(Controller[int]):
+        def perform(self) -> None:
+            self.respond_with(self.params)
+
+    line.send(range(20))
+    app = line.app(Answers, responder=Whole, retry=Backoff(0.2, 0.2))
+    with serving(app, allow=(Failed,)) as heard:
+        line.done(7)
+        until(lambda: len(heard.of(Failed)) > 1)
+        line.once(7)
+        wrong.clear()
+        line.done(20)
+    line.once(20)

@@ -7,6 +7,7 @@ import pytest
 from karafka.jobs import Job, Lane, Outcome, ended
 from karafka.messages import Place
 from karafka.metadata import Memo
+from karafka.outbox import Outbox
 from karafka.partition import (
     AHEAD,
     FIRST_RUN,
@@ -20,6 +21,7 @@ from karafka.partition import (
     measure,
 )
 from karafka.policy import Policy
+from karafka.producer import Producer
 from tests.unit.house import Hands, letters, offsets, ours
 
 PLACE = Place("orders", 0)
@@ -138,6 +140,32 @@ class TestGivingOut:
         bench.perform(pace=pace)
 
         assert len(bench.given().run.records) == pytest.approx(length, abs=1)
+
+    def test_what_all_messages_of_a_run_wait_for_at_once_is_no_part_of_their_pace(self, bench: Bench) -> None:
+        """Or runs would shrink to one message where confirmations take their time, and each would wait alone."""
+        bench.receive(5_000)
+        for _ in range(5):
+            job = bench.given()
+            outcome = bench.end(bench.begin(), pace=0.001)
+            job.run.waited = 0.2
+            bench.partition.settle(Outcome(job, None, outcome.elapsed + job.run.waited))
+        assert len(bench.given().run.records) == int(RUN_TIME / 0.001)
+
+    def test_what_waits_for_confirmations_goes_in_long_runs(self) -> None:
+        """Not in those that the listener's thread performs itself, each with a wait of its own."""
+        bench = Bench()
+        bench.hands.lends = True
+        bench.receive(5_000)
+        bench.given()
+        bench.perform(pace=1e-6)
+        assert bench.partition.brisk
+
+        job = bench.given()
+        job.run.outbox = outbox = Outbox(Producer.recorder())
+        outbox.add(0, [{"topic": "results", "payload": "x"}])
+        bench.perform(pace=1e-6)
+
+        assert not bench.partition.brisk
 
     def test_a_pace_too_small_to_measure_is_no_trouble(self, bench: Bench) -> None:
         """A clock may not have moved at all."""
