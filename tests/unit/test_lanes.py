@@ -14,9 +14,12 @@ from karafka.jobs import Job
 from karafka.lanes import Lanes
 from karafka.messages import Place, Record, offset_of
 from karafka.metadata import Memo, decode, encode
+from karafka.outbox import Outbox
 from karafka.policy import Backoff, DeadLetter, Policy
+from karafka.producer import Producer
 from tests.unit.conftest import Build
 from tests.unit.house import Hand, House
+from tests.unit.post import Post, without_threads
 
 P0 = Place("orders", 0)
 PLAIN = Backoff(first=1, cap=30, factor=2, jitter=0)
@@ -309,6 +312,35 @@ def test_who_is_done_waits_for_nobody_of_the_same_job(build: Build) -> None:
     assert house.committed == {P0: 100}
 
 
+def test_who_has_sent_something_is_done_when_that_is_confirmed(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes out while another of the same job stands still; who is not begun goes with somebody else at once."""
+    house, hand = at_the_fourth(build)
+    passing, post = without_threads(monkeypatch), Post()
+    post.meanwhile, post.open = passing.wait, False
+    producer = Producer({"bootstrap.servers": "there:9092"}, sender=lambda: post)
+    outbox = hand.job.run.outbox = Outbox(producer)
+    for offset in (4, 5):
+        outbox.add(offset, [{"topic": "results", "payload": str(offset)}])
+    house.turn(30)
+    house.free(0)
+    house.turn(30)
+    assert [one.value for one in post.sent] == ["4", "5"]
+    assert offsets_of(hand.job) == [3, 4, 5, 6]
+    assert house.committed == {P0: 4}
+    assert kept(house) == (3, 93)
+
+    post.answer()
+    post.serve(0.0)
+    house.turn(90)
+    assert house.committed == {P0: 6}
+    assert kept(house) == (1, 93)
+
+    producer.close()
+    hand.end()
+    house.turn(30)
+    assert house.committed == {P0: 100}
+
+
 def test_what_is_done_of_a_job_that_does_not_end_counts_when_its_partition_goes(build: Build) -> None:
     """The next owner does not do it again."""
     house, _ = at_the_fourth(build)
@@ -393,3 +425,34 @@ def test_what_waits_for_a_lane_that_is_out_leaves_no_time_to_spare(build: Build)
     assert len(partition.out) == 10
     assert partition.waiting
     assert partition.spare == 0.0
+
+
+def test_a_quick_job_that_stands_still_is_taken_apart_once_all_it_sent_is_confirmed(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, what it has performed is not finished, whoever else waits."""
+    house = build(policy=by_lane(lane=offset_of, width=2), partitions=(0,))
+    house.send("orders", count=400)
+    house.turn(30)
+    house.block(0)
+    house.send("orders", count=10)
+    house.turn()
+    hand = house.begin()
+    passing, post = without_threads(monkeypatch), Post()
+    post.meanwhile, post.open = passing.wait, False
+    producer = Producer({"bootstrap.servers": "there:9092"}, sender=lambda: post)
+    assert hand.step(4) == [400, 401, 402, 403]
+    outbox = hand.job.run.outbox = Outbox(producer)
+    outbox.add(401, [{"topic": "results", "payload": "401"}])
+    hand.late(1.0)
+    house.turn(90)
+    assert house.committed == {P0: 401}
+    assert [one.value for one in post.sent] == ["401"]
+
+    post.answer()
+    post.serve(0.0)
+    house.free(0)
+    house.turn(90)
+    assert house.committed == {P0: 403}
+    assert set(house.offsets()) == {*range(400), *range(404, 410)}
+    producer.close()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from karafka.client import Refused
 from karafka.errors import DeliveryError, InvalidMessageError, QueueFullError, TooLargeError
 from karafka.events import Failed
 from karafka.messages import Handler, Run
@@ -163,6 +164,24 @@ class TestARun:
 
         assert isinstance(performed(passes("results"), run, producer), DeliveryError)
         assert run.finished == 0
+
+    def test_behind_one_that_the_client_refuses_nothing_is_sent(self, producer: Producer, post: Post) -> None:
+        """All behind it is performed again: so it is not sent twice, nor before it."""
+        run = Run(letters(4))
+
+        def handler(run: Run) -> None:
+            assert run.outbox is not None
+            for record in run:
+                at = record.offset() or 0
+                if at == 2:
+                    post.error = Refused(TOO_LARGE)
+                    run.hasten()
+                    post.error = None
+                run.outbox.add(at, [{"topic": "results", "payload": str(at)}])
+
+        assert isinstance(performed(handler, run, producer), TooLargeError)
+        assert run.finished == 0
+        assert post.sent == []
 
 
 class TestRoom:
