@@ -139,6 +139,7 @@ class TestWhereItIsNot:
         try:
             invalidate_caches()
             assert found("controllers.users") is None
+            assert "responders" not in sys.modules, "nor is it imported"
             import_module("responders")
             assert found("controllers.users") is None
         finally:
