@@ -301,9 +301,7 @@ class Routes:
 
     def __iter__(self) -> Iterator[tuple[str, Topic]]:
         """Each topic with its group, as drawn, of those selected."""
-        return (
-            (group.name, line) for group in self._groups for line in group.topics if self._wanted(group.name, line)
-        )
+        return ((group.name, line) for group in self._groups for line in group.topics if self._wanted(group.name, line))
 
     @property
     def graves(self) -> frozenset[str]:

@@ -40,6 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "quarantine",
             "hooks",
             "diagnosis",
+            "cluster",
             "troubles",
             "starts",
             "watch",
@@ -59,7 +60,7 @@ ROOF, HALL, DECLARE, RUN, CELLAR, GROUND = range(len(FLOORS))
 ANNEXES = {"instrumentation": {"events"}, "devbroker": {"errors"}}
 # Others' libraries enter by one door each.
 DOORS = {
-    "confluent_kafka": {"confluent", "sender", "devbroker.embedded"},
+    "confluent_kafka": {"confluent", "sender", "cluster", "devbroker.embedded"},
     "msgspec": {"parsers", "delivery", "events", "outgoing"},
     "click": {"cli"},
     "rich": {"cli"},
