@@ -32,6 +32,8 @@ from karafka.messages import Place, Record
 SIDE_BY_SIDE = 16
 # Messages asked for at once, seconds that one question may wait for them.
 CHUNK, WAIT = 500, 0.2
+# Seconds until it is looked again whether what was made is known to the broker that is asked.
+AGAIN = 0.05
 # How much further back is looked where too few messages were found: markers of transactions have offsets too.
 FURTHER = 4
 
@@ -145,7 +147,7 @@ class Cluster:
     ) -> dict[str, str]:
         """Make topics; as the brokers do by default where nothing is said. What went wrong, by topic.
 
-        One that is there meanwhile is left as it is.
+        One that is there meanwhile is left as it is. What was made is seen by who asks next, within `timeout`.
         """
         wanted = [
             NewTopic(
@@ -164,6 +166,9 @@ class Cluster:
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     wrong[name] = error.args[0].str()
+        made, deadline = set(names) - wrong.keys(), time.monotonic() + timeout
+        while made - self.topics(timeout).keys() and time.monotonic() < deadline:
+            time.sleep(AGAIN)
         return wrong
 
     # ── messages ─────────────────────────────────────────────────────────────────────────────────────────────

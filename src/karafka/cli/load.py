@@ -108,4 +108,4 @@ def _line(error: Exception) -> str:
 
 
 def _is_ours(file: str) -> bool:
-    return file.startswith("<") or Path(file).is_relative_to(_OURS) or "importlib" in file
+    return file.startswith("<frozen ") or Path(file).is_relative_to(_OURS) or "importlib" in file
