@@ -33,6 +33,15 @@ def broker(port: int, folder: Path, *, reset: bool) -> None:
     """Run a one-node Apache Kafka for development, no Java or Docker needed.
 
     The first time fetches about 45 MB. Ctrl-C stops it cleanly, a second Ctrl-C at once.
+
+    \b
+    Examples:
+      karafka broker             on localhost:9092, its data in .karafka/
+      karafka broker --port 0    wherever there is room
+      karafka broker --reset     without what it held
+
+    Exit status: 0 after a stop; 1 when it cannot start, or ends by itself; 130 when it was killed, or stopped before it
+    was ready.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)

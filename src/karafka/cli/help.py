@@ -15,6 +15,8 @@ def help(ctx: click.Context, command: str | None) -> None:  # noqa: A001 - the c
     Examples:
       karafka help           all commands
       karafka help server    one of them; karafka server --help says the same
+
+    Exit status: 2 when there is no such command.
     """
     above = ctx.parent
     assert above is not None  # noqa: S101 - it stands in the group

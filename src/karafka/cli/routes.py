@@ -189,7 +189,7 @@ def _retried(retry: Mapping[str, Any]) -> str:
 
 
 def _buried(grave: Mapping[str, Any]) -> str:
-    text = f"to {grave['topic']} after {grave['after']} tries"
+    text = f"to {grave['topic']} after {grave['after']} {'try' if grave['after'] == 1 else 'tries'}"
     if grave["strategy"]:
         text += f", by {grave['strategy']}"
     return f"{text}, crashes too" if grave["crashes"] else text

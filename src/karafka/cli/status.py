@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from karafka.cli.options import json_option
 from karafka.cli.tables import Table, show
 from karafka.processes.runtime import answers
 
@@ -27,11 +28,17 @@ COLOURS: Mapping[str, str] = {
     "-A", "--app", "target", metavar="MODULE:ATTRIBUTE", help="Of this app alone; of all that run here, else."
 )
 @click.option("--client-id", metavar="NAME", help="Of the app of that client_id alone.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
+@json_option
 def status(target: str | None, client_id: str | None, *, as_json: bool) -> None:
     """How the processes of `karafka server --processes N` are, of every one that this user runs on this machine.
 
-    Exit status 1 if none does.
+    \b
+    Examples:
+      karafka status                       all that run here
+      karafka status --client-id videos    those of one app
+      karafka status --json                for a program
+
+    Exit status: 1 when none runs.
     """
     if target is not None:
         from karafka.cli.load import load_app  # noqa: PLC0415 - needs the client

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,8 +65,8 @@ class Table:
 
 
 def show(*tables: Table) -> None:
-    """Print them, with a line between, as the place they are printed to understands it."""
-    if sys.stdout.isatty():
+    """Print them, with a line between, as the place they are printed to understands it, or NO_COLOR wishes."""
+    if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
         from rich.console import Console  # noqa: PLC0415
 
         console = Console()

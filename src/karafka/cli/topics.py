@@ -162,8 +162,8 @@ def tell(found: list[Declared], *, as_json: bool) -> None:
     if not found:
         click.echo("The app declares no topics: it has no routes.", err=True)
     elif not as_json and (missing := [one.name for one in found if one.state == "missing" and not one.error]):
-        said = "topic is" if len(missing) == 1 else "topics are"
-        click.echo(f"{len(missing)} {said} missing: karafka topics --create makes what is.", err=True)
+        are, them = ("topic is", "it") if len(missing) == 1 else ("topics are", "them")
+        click.echo(f"{len(missing)} {are} missing: karafka topics --create makes {them}.", err=True)
 
 
 def table(found: list[Declared]) -> Table:
