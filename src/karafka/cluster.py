@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,17 +19,20 @@ from typing import Any, cast
 import confluent_kafka
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._metadata import ClusterMetadata
 from confluent_kafka.cimpl import NewTopic
 
 from karafka.client import Effect, Trouble
 from karafka.config import Settings
 from karafka.confluent import EFFECTS, librdkafka_log, retriable, trouble
-from karafka.diagnosis import Cause, diagnose
+from karafka.diagnosis import HOPELESS, Cause, diagnose
 from karafka.errors import BrokerError
 from karafka.messages import Place, Record
 
 # How many brokers are asked at a time.
 SIDE_BY_SIDE = 16
+# Seconds without an answer until it is looked whether the reason is known.
+MOMENT = 1.0
 # Messages asked for at once, seconds that one question may wait for them.
 CHUNK, WAIT = 500, 0.2
 # Seconds until it is looked again whether what was made is known to the broker that is asked.
@@ -126,8 +129,11 @@ class Cluster:
 
     def topics(self, timeout: float) -> dict[str, TopicSeen]:
         """All topics that are not Kafka's own. Raises `BrokerError`."""
+        admin = self._asking()
         try:
-            found = self._asking().list_topics(timeout=timeout).topics
+            found = _patiently(
+                lambda wait: admin.list_topics(timeout=wait), timeout, lambda: self._hopeless(admin)
+            ).topics
         except KafkaException as error:
             raise self._refused(error) from error
         return {
@@ -223,10 +229,10 @@ class Cluster:
         finally:
             consumer.close()
 
-    @staticmethod
-    def _places(consumer: Consumer, topic: str, partition: int | None, timeout: float) -> list[Place]:
+    def _places(self, consumer: Consumer, topic: str, partition: int | None, timeout: float) -> list[Place]:
         """What is to be read of `topic`."""
-        seen = consumer.list_topics(topic, timeout).topics[topic]
+        found = _patiently(lambda wait: consumer.list_topics(topic, wait), timeout, lambda: self._hopeless(consumer))
+        seen = found.topics[topic]
         if seen.error is not None:
             said = "it is not there" if EFFECTS.get(seen.error.code()) is Effect.MISSING else seen.error.str()
             raise BrokerError(f"topic {topic!r}: {said}", retriable=False)
@@ -284,6 +290,11 @@ class Cluster:
     def _hear(self, error: KafkaError) -> None:
         self._said.append(trouble(error))
 
+    def _hopeless(self, client: AdminClient | Consumer) -> bool:
+        """Whether waiting cannot help, by what `client` says; an address that does not answer may be one of many."""
+        client.poll(0)
+        return any(cause in HOPELESS for cause, _ in _causes(self._said, self._kafka))
+
     def _refused(self, error: KafkaException) -> BrokerError:
         if self._admin is not None:
             self._admin.poll(0)
@@ -303,10 +314,14 @@ def _ask(kafka: Settings, address: str, *, timeout: float) -> tuple[BrokerSeen, 
         "error_cb": lambda error: said.append(trouble(error)),
     }
     client = AdminClient({**alone, **telling}, logger=heard)
-    try:
-        found = client.list_topics(timeout=timeout)
-    except KafkaException as error:
+
+    def enough() -> bool:
         client.poll(0)
+        return bool(_causes(said, alone))
+
+    try:
+        found = _patiently(lambda wait: client.list_topics(timeout=wait), timeout, enough)
+    except KafkaException as error:
         reason = _reason(said, alone) or f"no answer within {timeout:g} s ({error.args[0].str()})"
         return BrokerSeen(address=address, trouble=reason), {}
     client.poll(0)
@@ -315,11 +330,35 @@ def _ask(kafka: Settings, address: str, *, timeout: float) -> tuple[BrokerSeen, 
     return BrokerSeen(address=address, cluster=found.cluster_id or "", version=version_of(offers)), others
 
 
-def _reason(said: Sequence[Trouble], kafka: Settings) -> str:
-    """What of it says most, in one sentence; empty for nothing."""
+def _patiently(ask: Callable[[float], ClusterMetadata], timeout: float, enough: Callable[[], bool]) -> ClusterMetadata:
+    """The answer; after a moment without one asked again, unless what was said meanwhile is `enough` to give up.
+
+    Raises `KafkaException`.
+    """
+    moment = min(MOMENT, timeout)
+    try:
+        return ask(moment)
+    except KafkaException:
+        if enough() or timeout <= moment:
+            raise
+    try:
+        return ask(timeout - moment)
+    finally:
+        enough()
+
+
+def _causes(said: Sequence[Trouble], kafka: Settings) -> list[tuple[Cause, str]]:
+    """What is wrong, as far as it says more than that something is, in a sentence each."""
     found = (diagnose(one, kafka, "") for one in said)
-    causes = [one for one in found if one is not None and one.cause not in {Cause.ALL_DOWN, Cause.OTHER}]
-    return causes[0].once if causes else ""
+    return [
+        (one.cause, one.once) for one in found if one is not None and one.cause not in {Cause.ALL_DOWN, Cause.OTHER}
+    ]
+
+
+def _reason(said: Sequence[Trouble], kafka: Settings) -> str:
+    """The first of them; empty for none."""
+    causes = _causes(said, kafka)
+    return causes[0][1] if causes else ""
 
 
 class _Heard(logging.Logger):
