@@ -63,7 +63,8 @@ def test_help_of_what_is_no_command(tmp_path: Path) -> None:
     status, said, told = run(tmp_path, "help", "sever")
 
     assert (status, said) == (2, "")
-    assert "No such command 'sever'" in told
+    assert "No such command 'sever'. Did you mean 'server'?" in told
+    assert "Did you mean" not in run(tmp_path, "xyzzy")[2]
 
 
 @pytest.mark.parametrize("letter", sorted(ALIASES))

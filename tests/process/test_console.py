@@ -189,7 +189,7 @@ print(added, app is now, producer is app.producer)
 
 
 def shell(terminal: Terminal, prompt: str) -> None:
-    """What a person does: complete, send, look, leave out, end."""
+    """What a person does there: complete, look, make mistakes, end. No line of ours is shown."""
     at = terminal.shows(prompt, after=terminal.shows("Ctrl-D ends it."))
     terminal.type("app.config.clie\t")
     at = terminal.shows("app.config.client_id", after=at)
@@ -199,6 +199,9 @@ def shell(terminal: Terminal, prompt: str) -> None:
     at = terminal.shows("payload Video", after=at)
     terminal.type("1 / 0\n")
     at = terminal.shows("ZeroDivisionError", after=at)
+    terminal.type("peek('no-such-topic')\n")
+    at = terminal.shows("\nkarafka: topic 'no-such-topic': it is not there\n", after=at)
+    assert "/karafka/" not in terminal.text
     terminal.type("exit()\n")
 
 

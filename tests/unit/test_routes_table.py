@@ -124,7 +124,7 @@ def test_a_pattern_is_one(app: App) -> None:
     (row,) = described(app)
 
     assert (row["topic"], row["pattern"]) == (r"video_\d+", True)
-    assert table([row], usually(app)).rows[0][3] == "name pattern"
+    assert table([row], usually(app)).rows[0][3] == "topic by pattern"
 
 
 def test_programs_are_told_everything(app: App) -> None:

@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 BANNER = """\
 karafka {karafka}, Python {python}: {client_id} on {servers}
-  app, producer               the app, its producer; and all that {module} names
+  app, producer               the app, its producer; and all that {file} names
   routes()                    which topics go to which controllers
   send(topic, payload, key=)  a message, confirmed
   peek(topic, 10)             its newest messages; partition=0, offset=7 for those from there on
@@ -52,21 +53,21 @@ def console(target: str | None, *, start: bool, plain: bool) -> None:
         if not sys.stdin.isatty():
             run(sys.stdin.read(), bench.namespace)
         elif not plain and find_spec("IPython") is not None:
-            ipython(bench.namespace, banner(bench.app, bench.module))
+            ipython(bench.namespace, banner(bench.app, bench.file))
         else:
-            python(bench.namespace, banner(bench.app, bench.module))
+            python(bench.namespace, banner(bench.app, bench.file))
     finally:
         bench.end()
 
 
-def banner(app: App, module: str) -> str:
+def banner(app: App, file: str) -> str:
     """What is at hand."""
     return BANNER.format(
         karafka=version("karafka"),
         python=platform.python_version(),
         client_id=app.config.client_id,
         servers=app.kafka_for({})["bootstrap.servers"],
-        module=module,
+        file=Path(file).name,
     )
 
 
@@ -88,6 +89,15 @@ def python(namespace: dict[str, Any], text: str) -> None:
     """Python's own shell, completing by TAB."""
     from code import InteractiveConsole  # noqa: PLC0415
 
+    class Shell(InteractiveConsole):
+        def showtraceback(self) -> None:
+            error = sys.exception()
+            assert error is not None  # noqa: S101 - it is called in a handler
+            # As the shell's own does, for `pdb.pm()`; the first line is its own.
+            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+            sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+            self.write(told(error))
+
     with suppress(ImportError):  # some Pythons have none: then there is no completion
         import readline  # noqa: PLC0415
         from rlcompleter import Completer  # noqa: PLC0415
@@ -95,13 +105,29 @@ def python(namespace: dict[str, Any], text: str) -> None:
         readline.set_completer(Completer(namespace).complete)
         editline = "libedit" in (readline.__doc__ or "")
         readline.parse_and_bind("bind ^I rl_complete" if editline else "tab: complete")
-    InteractiveConsole(namespace).interact(text, exitmsg="")
+    Shell(namespace).interact(text, exitmsg="")
 
 
 def ipython(namespace: dict[str, Any], text: str) -> None:
-    from IPython import start_ipython  # noqa: PLC0415
+    from IPython.terminal.ipapp import TerminalIPythonApp  # noqa: PLC0415
     from traitlets.config import Config  # noqa: PLC0415
+
+    from karafka.errors import Error  # noqa: PLC0415
+
+    def show(_shell: Any, _kind: Any, error: BaseException, _trace: Any, tb_offset: Any = None) -> None:  # noqa: ARG001
+        click.echo(told(error), nl=False)
 
     config = Config()
     config.TerminalInteractiveShell.banner1 = f"{text}\n"
-    start_ipython(argv=[], user_ns=namespace, config=config)
+    shell: Any = TerminalIPythonApp.instance(user_ns=namespace, config=config)
+    shell.initialize(argv=[])
+    shell.shell.set_custom_exc((Error,), show)
+    shell.start()
+
+
+def told(error: BaseException) -> str:
+    """What a person at the shell reads of an error: of ours the sentence, of others the lines that are not ours."""
+    from karafka.cli.load import traceback_of_users  # noqa: PLC0415
+    from karafka.errors import Error  # noqa: PLC0415
+
+    return f"karafka: {error}\n" if isinstance(error, Error) else traceback_of_users(error)

@@ -91,7 +91,7 @@ def versions() -> dict[str, str]:
         "librdkafka": librdkafka,
         "python": platform.python_version(),
         "executable": sys.executable,
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "system": f"{platform.system()} {platform.machine()}",
     }
 
 

@@ -17,6 +17,8 @@ from karafka.app import App
 from karafka.errors import ConfigError
 
 WAYS = "name it with -A module:attribute or KARAFKA_APP, or start in the folder of app.py"
+# What a person has typed or piped has these for its files. Others of that form are made, by dataclasses say.
+TYPED = frozenset({"<stdin>", "<console>"})
 _OURS = Path(__file__).parents[1]
 
 
@@ -108,4 +110,6 @@ def _line(error: Exception) -> str:
 
 
 def _is_ours(file: str) -> bool:
-    return file.startswith("<frozen ") or Path(file).is_relative_to(_OURS) or "importlib" in file
+    if file.startswith("<"):
+        return file not in TYPED
+    return Path(file).is_relative_to(_OURS) or "importlib" in file

@@ -41,6 +41,17 @@ class Commands(click.Group):
         command: click.Command = getattr(import_module(f"karafka.cli.{name}"), name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """What is no command may be a slip of one."""
+        if (name := args[0]) not in {*COMMANDS, *ALIASES}:
+            from difflib import get_close_matches  # noqa: PLC0415 - seldom
+
+            if near := get_close_matches(name, COMMANDS, 1):
+                ctx.fail(f"No such command {name!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """The list in `--help`, from the tables above: nothing is imported for it."""
         letters = {name: letter for letter, name in ALIASES.items()}

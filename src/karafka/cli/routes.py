@@ -113,7 +113,7 @@ def said(row: Mapping[str, Any]) -> dict[str, str]:
     """What a route has, in the words of a person."""
     batch, retry, grave = row["batch"], row["retry"], row["dead_letter"]
     return {
-        "name": "pattern" if row["pattern"] else "whole",
+        "topic": "by pattern" if row["pattern"] else "by name",
         "payload": row["payload"],
         "parser": row["parser"],
         "hooks": ", ".join(row["hooks"]) or "none",

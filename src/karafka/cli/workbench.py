@@ -91,8 +91,8 @@ class Workbench:
         return self._found.app
 
     @property
-    def module(self) -> str:
-        return self._found.module.__name__
+    def file(self) -> str:
+        return self._found.file
 
     def begin(self) -> None:
         """Raises `StartError` for an `on_start` hook that fails, `ConfigError` for routes that cannot work."""
