@@ -25,6 +25,7 @@ def app_option(command: C) -> C:
 
 
 def json_option(command: C) -> C:
+    """`--json`, for a command that programs may ask too."""
     return click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")(command)
 
 
