@@ -112,7 +112,7 @@ def test_with_an_embedded_broker(tmp_path: Path, shop: Shop) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(("--group", "nope"), "no group is named so"), (("--exclude-group", "group-*"), "leave no route over")],
+    [(("--group", "nope"), "no group is named so"), (("--exclude-group", "group-*"), "leaves nothing over")],
 )
 def test_a_part_that_is_none_is_one_sentence(shop: Shop, arguments: tuple[str, ...], said: str) -> None:
     status, _, told = run(shop.folder, "server", *arguments)

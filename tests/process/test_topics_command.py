@@ -75,15 +75,28 @@ def test_what_is_missing_is_shown_with_status_1(shop: Shop) -> None:
 
 
 def test_they_are_made_on_demand(shop: Shop) -> None:
-    """As told, those that are chosen; what is there stays as it is. The next look finds all of them."""
-    made = shop.states("--create", "--topic", "*-missing", "--partitions", "3", "--config", "cleanup.policy=compact")
-    rest = shop.states("--create")
+    """As told, those that are chosen, dead letters' too; what is there stays as it is, and the next look finds all."""
+    first = shop.states("--create", "--topic", shop.missing, "--partitions", "3")
+    second = shop.states("--create", "--topic", "*-dead", "--partitions", "1")
 
-    # Its dead letters belong to a route that is chosen.
-    assert made == (0, {shop.missing: ("created", 3), shop.dead: ("created", 3)})
+    assert first == (0, {shop.missing: ("created", 3)})
+    assert second == (0, {shop.dead: ("created", 1)})
     assert (
-        rest == shop.states() == (0, dict.fromkeys((shop.there,), ("there", 2)) | dict.fromkeys(made[1], ("there", 3)))
+        shop.states("--create", "--partitions", "7")
+        == shop.states()
+        == (
+            0,
+            {shop.dead: ("there", 1), shop.missing: ("there", 3), shop.there: ("there", 2)},
+        )
     )
+
+
+def test_a_topic_that_is_not_declared_is_said_so(shop: Shop) -> None:
+    status, said, told = run(shop.folder, "topics", "--create", "--topic", "nope")
+
+    assert (status, said) == (1, "")
+    assert told.startswith("karafka: --topic 'nope': no topic is named so; there are ")
+    assert shop.dead in told
 
 
 def test_settings_of_what_is_made(shop: Shop, kafka: Running) -> None:

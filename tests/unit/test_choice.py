@@ -66,8 +66,8 @@ def test_what_is_chosen(app: App, choice: Choice, chosen: list[str]) -> None:
         (Choice(topics=("orders", "vidoes")), "--topic 'vidoes': no topic is named so; there are orders, video"),
         (Choice(without_groups=("x*",)), r"--exclude-group 'x\*': no group"),
         (Choice(without_topics=("x",)), "--exclude-topic 'x': no topic"),
-        (Choice(groups=("shop",), topics=("videos",)), "leave no route over"),
-        (Choice(without_groups=("s*",)), "leave no route over"),
+        (Choice(groups=("shop",), topics=("videos",)), "leaves nothing over"),
+        (Choice(without_groups=("s*",)), "leaves nothing over"),
     ],
 )
 def test_a_name_that_is_not_there_is_said_so(app: App, choice: Choice, said: str) -> None:

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from karafka.devbroker import Kafka, artifacts
 from karafka.devbroker.artifacts import Fetched
@@ -78,6 +76,10 @@ def finish(kafka: Kafka) -> None:
 @contextmanager
 def shown() -> Iterator[artifacts.Progress]:
     """Show a start to the person who waits for it: a bar on a terminal, plain lines elsewhere or with NO_COLOR."""
+    # Imported here: `--help` needs none of it.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn  # noqa: PLC0415
+
     console = Console(stderr=True)
     if not console.is_terminal or os.environ.get("NO_COLOR"):
         click.echo("Starting Apache Kafka...", err=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -31,31 +31,45 @@ class Choice:
 
     def wants(self, group: str, line: Topic) -> bool:
         """Whether a line is chosen."""
-        return (
-            (not self.groups or _among(group, self.groups))
-            and (not self.topics or _among(line.shown, self.topics))
-            and not _among(group, self.without_groups)
-            and not _among(line.shown, self.without_topics)
-        )
+        return self.wants_group(group) and self.wants_topic(line.shown)
+
+    def wants_group(self, name: str) -> bool:
+        return _chosen(name, self.groups, self.without_groups)
+
+    def wants_topic(self, name: str) -> bool:
+        return _chosen(name, self.topics, self.without_topics)
 
     def apply(self, app: App) -> None:
         """Leave `app` the chosen lines. Raises `ConfigError` for a name that is not there, and where none is left."""
         lines = list(app.routes)
-        there = {"group": {group for group, _ in lines}, "topic": {line.shown for _, line in lines}}
+        self.check_topics(line.shown for _, line in lines)
+        self._leave(app, lines, self.wants)
+
+    def apply_groups(self, app: App) -> None:
+        """Leave `app` the lines of the chosen groups, whatever is said of topics. Raises as `apply` does."""
+        self._leave(app, list(app.routes), lambda group, _: self.wants_group(group))
+
+    def check_topics(self, there: Iterable[str]) -> None:
+        """Raises `ConfigError` for a topic that was named and is not there."""
+        self._check("topic", set(there))
+
+    def _leave(self, app: App, lines: Sequence[tuple[str, Topic]], wanted: Callable[[str, Topic], bool]) -> None:
+        self._check("group", {group for group, _ in lines})
+        if lines and not any(wanted(*one) for one in lines):
+            raise ConfigError(f"{', '.join(option for option, *_ in CHOICE)}: what is said leaves nothing over")
+        app.routes.select(wanted)
+
+    def _check(self, kind: str, there: Collection[str]) -> None:
         for option, name, _ in CHOICE:
-            kind = option.rpartition("-")[2]
-            for asked in getattr(self, name):
-                if not any(_among(one, (asked,)) for one in there[kind]):
-                    known = f"there are {_listed(there[kind])}" if there[kind] else "the app has no routes"
+            for asked in getattr(self, name) if option.endswith(kind) else ():
+                if not any(_among(one, (asked,)) for one in there):
+                    known = f"there are {', '.join(sorted(there))}" if there else "the app has no routes"
                     raise ConfigError(f"{option} {asked!r}: no {kind} is named so; {known}")
-        if lines and not any(self.wants(*one) for one in lines):
-            raise ConfigError("--group, --topic and what they exclude leave no route over: leave some of them out")
-        app.routes.select(self.wants)
+
+
+def _chosen(name: str, wanted: Collection[str], unwanted: Iterable[str]) -> bool:
+    return (not wanted or _among(name, wanted)) and not _among(name, unwanted)
 
 
 def _among(name: str, asked: Iterable[str]) -> bool:
     return any(name == one or fnmatchcase(name, one) for one in asked)
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))

@@ -77,7 +77,7 @@ def topics(
 ) -> None:
     """The topics that the app declares, those of its routes and of their dead letters: which are missing; make them.
 
-    Nothing is ever changed or deleted: what is there stays as it is.
+    --topic is any of them, also one for dead letters. Nothing is ever changed or deleted: what is there stays as it is.
 
     \b
     Examples:
@@ -85,6 +85,7 @@ def topics(
       karafka topics --create                          made as the brokers make topics
       karafka topics --create --partitions 12 --topic videos_created
       karafka topics --create --config cleanup.policy=compact --topic profiles
+      karafka topics --create --partitions 1 --topic 'dead_*'
 
     Exit status: 1 when one is missing, or cannot be made, or no broker answers.
     """
@@ -96,19 +97,22 @@ def topics(
         raise click.UsageError("--partitions, --replicas and --config are for topics that are made: add --create")
     choice = Choice.taken(chosen)
     app = load_app(target)
-    choice.apply(app)
-    found: list[Declared] = []
+    choice.apply_groups(app)
+    seen = []
     for used in clusters(app):
-        if not (used.topics or used.patterns):
-            continue
-        cluster = Cluster(used.kafka)
-        here = declared(used, cluster.topics(timeout))
-        missing = [one for one in here if one.state == "missing"]
+        if used.topics or used.patterns:
+            cluster = Cluster(used.kafka)
+            seen.append((cluster, declared(used, cluster.topics(timeout))))
+    choice.check_topics(one.name for _, here in seen for one in here)
+    found: list[Declared] = []
+    for cluster, here in seen:
+        kept = [one for one in here if choice.wants_topic(one.name)]
+        missing = [one for one in kept if one.state == "missing"]
         if create and missing:
             names = [one.name for one in missing]
             wrong = cluster.create(names, partitions=partitions, replicas=replicas, config=config, timeout=timeout)
             settle(missing, wrong, cluster.topics(timeout))
-        found += here
+        found += kept
     tell(found, as_json=as_json)
     if any(one.state == "missing" for one in found):
         sys.exit(1)
