@@ -259,7 +259,8 @@ class Routes:
     """The routing table. Drawn while the app is declared, on one thread; read-only once a server is made."""
 
     def __init__(self, config: Config) -> None:
-        self._config = config
+        #: The app's: what lines have that say nothing else.
+        self.config = config
         self._groups: list[Group] = []
         self._wanted: Callable[[str, Topic], bool] = lambda _group, _line: True
 
@@ -268,7 +269,7 @@ class Routes:
         for one in declarations:
             match one:
                 case Topic():
-                    self._add(Group(one.options.group or self._config.client_id, (one,)))
+                    self._add(Group(one.options.group or self.config.client_id, (one,)))
                 case Group():
                     self._add(one)
                 case _:
@@ -345,7 +346,7 @@ class Routes:
                     way.append(after)
 
     def _route(self, group: str, line: Topic, events: Events, app: Application) -> Route:
-        options, config = line.options, self._config
+        options, config = line.options, self.config
         controller = line.controller
         batch = issubclass(controller, BatchController)
         reading = payloads(options.parser, payload_type(controller))

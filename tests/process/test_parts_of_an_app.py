@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.brokers import Running, new_group, new_topic
-from tests.process.servers import HEAD, committed, karafka, run, send
+from tests.process.servers import HEAD, Scene, app, committed, karafka, run, send, serve
 from tests.process.swarms import swarm
 
 SHOP = """
@@ -120,3 +120,17 @@ def test_a_part_that_is_none_is_one_sentence(shop: Shop, arguments: tuple[str, .
     assert status == 1
     assert said in told
     assert len(told.splitlines()) == 1
+
+
+def test_workers_are_told_by_hand(kafka: Running, tmp_path: Path) -> None:
+    """`--concurrency` wins over the app's: so many wait for each other at once."""
+    scene = Scene(kafka.bootstrap, tmp_path, partitions=3)
+    body = (
+        f"import threading\nall_here = threading.Barrier(3)\n@app.topic({scene.topic!r})\n"
+        "class Each(Controller):\n    def perform(self):\n        all_here.wait(30)\n        print('here')\n"
+    )
+    for partition in range(3):
+        scene.send("x", partition=partition)
+    with serve(tmp_path, app(kafka.bootstrap, scene.group, body, concurrency=1), "--concurrency", "3") as server:
+        server.until(lambda: server.heard.said.count("here") == 3, "all three at once")
+        assert server.stop() == 0, str(server.heard)

@@ -56,6 +56,9 @@ def _limit(name: str, read: Callable[[str], float], said: str) -> Decorator:
     help="Lines to read, or a JSON object a line.",
 )
 @click.option(
+    "--concurrency", type=click.IntRange(1), metavar="N", help="So many shared workers; App(concurrency=…) else."
+)
+@click.option(
     "--processes", type=click.IntRange(1), metavar="N", help="So many servers side by side; App(processes=…) else."
 )
 @_limit("--max-memory", size, "Replace, in order, a process that takes more, such as 512MB.")
@@ -64,7 +67,9 @@ def _limit(name: str, read: Callable[[str], float], said: str) -> Decorator:
 @_limit("--hang-after", duration, "Kill and replace a process that does not get on for so long; 60s else.")
 @click.option("--static-membership", is_flag=True, help="Give each process a name in its groups that outlives it.")
 @choice_options
-def server(target: str | None, *, embedded: bool, log_level: str, log_format: str, **several: Any) -> None:
+def server(
+    target: str | None, *, embedded: bool, log_level: str, log_format: str, concurrency: int | None, **several: Any
+) -> None:
     """Consume: route what arrives to the controllers, until INT, TERM or QUIT.
 
     \b
@@ -92,7 +97,7 @@ def server(target: str | None, *, embedded: bool, log_level: str, log_format: st
     configure_logging(log_level, "json" if log_format == "json" else "text", number)
     if not embedded:
         app = load_app(target)
-        choice.apply(app)
+        _change(app, choice, concurrency)
         LogListener(app.events)
         if link is not None:
             _be_one_of_several(app, link, static=several["static_membership"])
@@ -110,7 +115,7 @@ def server(target: str | None, *, embedded: bool, log_level: str, log_format: st
 
     with Embedded() as broker:
         app = load_app(target)
-        choice.apply(app)
+        _change(app, choice, concurrency)
         _point(app, broker)
         broker.create(line.name for _, line in app.routes if isinstance(line.name, str))
         click.echo(f"{NOTICE} Address: {broker.bootstrap}", err=True)
@@ -118,6 +123,13 @@ def server(target: str | None, *, embedded: bool, log_level: str, log_format: st
         consuming = Server(app)
         status = consuming.run()
     end(consuming, status)
+
+
+def _change(app: App, choice: Choice, concurrency: int | None) -> None:
+    """What is told by hand wins over what the app says."""
+    choice.apply(app)
+    if concurrency is not None:
+        app.reconfigure(concurrency=concurrency)
 
 
 def _link() -> Link | None:
