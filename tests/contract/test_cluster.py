@@ -11,7 +11,7 @@ from karafka.devbroker import artifacts, ports
 from karafka.errors import BrokerError
 from karafka.messages import Place, Record
 from tests.brokers import new_group
-from tests.contract.member import Broker
+from tests.contract.member import PROTOCOLS, Broker
 
 TIMEOUT = 10.0
 
@@ -154,11 +154,14 @@ def test_a_topic_that_is_not_there_is_said_so_and_not_made(real: Broker) -> None
     assert topic not in cluster(real).topics(TIMEOUT)
 
 
-def test_looking_leaves_no_group_behind(real: Broker) -> None:
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_looking_leaves_no_group_behind(real: Broker, protocol: str) -> None:
+    """Whatever the app's groups speak, and whatever name its members have there."""
     topic, group = real.topic(), new_group()
     real.send(topic, "abc")
+    settings = {"bootstrap.servers": real.bootstrap, "group.instance.id": "one", **PROTOCOLS[protocol]}
 
-    assert len(cluster(real).newest(topic, 5, group=group, partition=None, timeout=TIMEOUT)) == 3
+    assert len(Cluster(settings).newest(topic, 5, group=group, partition=None, timeout=TIMEOUT)) == 3
 
     admin = AdminClient({"bootstrap.servers": real.bootstrap})
     assert admin.describe_consumer_groups([group])[group].result(TIMEOUT).state is ConsumerGroupState.DEAD
