@@ -14,7 +14,7 @@ from karafka.errors import ConfigError
 from karafka.routing import group, topic
 
 
-class Any_(Controller[Any]):  # noqa: N801 - short
+class Reads(Controller[Any]):
     def perform(self) -> None: ...
 
 
@@ -22,9 +22,9 @@ class Any_(Controller[Any]):  # noqa: N801 - short
 def app() -> App:
     app = App("shop", kafka={"bootstrap.servers": "localhost:9092"})
     app.routes.draw(
-        topic("orders", Any_),
-        group("search", topic("orders", Any_), topic("videos", Any_)),
-        group("search-lag", topic("videos", Any_), topic(re.compile(r"video_[a-z]\d*"), Any_)),
+        topic("orders", Reads),
+        group("search", topic("orders", Reads), topic("videos", Reads)),
+        group("search-lag", topic("videos", Reads), topic(re.compile(r"video_[a-z]\d*"), Reads)),
     )
     return app
 

@@ -40,6 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "quarantine",
             "hooks",
             "diagnosis",
+            "releases",
             "cluster",
             "troubles",
             "starts",

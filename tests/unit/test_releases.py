@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from karafka.cluster import version_of
+from karafka.releases import version_of
 
 # The newest version of some requests (by key), as releases take them. Source: their message definitions.
 RELEASES = [
