@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from inspect import Parameter, isasyncgenfunction, isgeneratorfunction, signature
 from threading import Lock
 from types import SimpleNamespace
@@ -143,6 +144,14 @@ class App:
         """Let `kafka` win over all settings of the app and its groups: another cluster, before anything has started."""
         check({**self.config.kafka, **kafka}, "override(…)")
         self.overrides = {**self.overrides, **kafka}
+
+    def reconfigure(self, **settings: Any) -> None:
+        """Let `settings`, as `App` takes them, win over those it was made with, before anything has started.
+
+        Raises `ConfigError`.
+        """
+        self.config = replace(self.config, **settings)
+        self.routes.config = self.config
 
     def subscriptions(self) -> tuple[Subscription, ...]:
         """What a server is to read, with handlers made. Raises `ConfigError` for what cannot work."""

@@ -491,11 +491,10 @@ class Server:
 
     def _wanted(self, subscription: Subscription) -> Callable[[str], bool] | None:
         """Which topics the patterns take: none that dead letters of ours go to."""
-        patterns = [route.topic for route in subscription.patterns]
-        if not patterns:
+        if not subscription.patterns:
             return None
-        graves = {line.options.dead_letter.topic for _, line in self.app.routes if line.options.dead_letter is not None}
-        return lambda name: name not in graves and any(one.matches(name) for one in patterns)
+        graves = self.app.routes.graves
+        return lambda name: name not in graves and subscription.route_for(name) is not None
 
     def _work(self, route: Route, subscription: Subscription) -> Work:
         burier = self._burier(route, subscription)

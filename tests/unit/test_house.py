@@ -40,6 +40,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "quarantine",
             "hooks",
             "diagnosis",
+            "releases",
+            "cluster",
             "troubles",
             "starts",
             "watch",
@@ -59,7 +61,7 @@ ROOF, HALL, DECLARE, RUN, CELLAR, GROUND = range(len(FLOORS))
 ANNEXES = {"instrumentation": {"events"}, "devbroker": {"errors"}}
 # Others' libraries enter by one door each.
 DOORS = {
-    "confluent_kafka": {"confluent", "sender", "devbroker.embedded"},
+    "confluent_kafka": {"confluent", "sender", "cluster", "devbroker.embedded"},
     "msgspec": {"parsers", "delivery", "events", "outgoing"},
     "click": {"cli"},
     "rich": {"cli"},
