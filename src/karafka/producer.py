@@ -701,6 +701,7 @@ class Producer:
         line = self.pipe._line  # noqa: SLF001 - of this class
         if line is None:
             return Statistics(failed=self._tally.failed, buffered=self.buffered)
+        line[0].glance()  # else what the client has to say of itself would count as waiting
         client = line[0].client
         return Statistics(
             failed=self._tally.failed, waiting=client.waiting(), buffered=self.buffered, client=client.statistics()
