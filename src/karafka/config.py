@@ -27,7 +27,7 @@ OWNED: Mapping[str, str] = {
     "request.required.acks": "what the framework sends must be confirmed by all in-sync replicas",
     "enable.idempotence": "what the framework sends must not be doubled by a retry",
     "delivery.report.only.error": "every message that is sent is confirmed; without reports nobody would know",
-    "transactional.id": "what the framework sends is not part of a transaction; make a Producer of your own for that",
+    "transactional.id": "use exactly_once=True on a route, or make a Producer of your own",
     "on_commit": "listen to karafka.events.Committed",
     "stats_cb": "listen to events",
     "error_cb": "listen to karafka.events.ClientTroubled",

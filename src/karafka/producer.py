@@ -164,7 +164,7 @@ class Producer:
         self.events = events or Events()
         # Whether each message is told of, and of how many listeners that holds.
         self._told, self._listened = False, 0
-        self._lock, self._flushing = Lock(), Lock()
+        self._lock, self._flushing, self._renewing = Lock(), Lock(), Lock()
         self._closed = ""
         self._line: tuple[Poller, Quick] | None = None
         self._sent = 0
@@ -594,12 +594,21 @@ class Producer:
         line = self._line
         if line is not None and not line[0].over:
             return line[0]
-        client = _taken_over(self._make, by, lambda: self._closed)
-        with self._lock:
-            if self._closed:
-                client.close()
-                raise ProducerClosedError(self._closed)
-            return self._begun(client)[0]
+        # One at a time: of two clients with one id the later one would throw the other out.
+        if not self._renewing.acquire(timeout=max(0.0, by - time.monotonic())):
+            raise TransactionError("the transactional.id is still being taken over", retriable=True)
+        try:
+            line = self._line
+            if line is not None and not line[0].over:
+                return line[0]
+            client = _taken_over(self._make, by, lambda: self._closed)
+            with self._lock:
+                if self._closed:
+                    client.close()
+                    raise ProducerClosedError(self._closed)
+                return self._begun(client)[0]
+        finally:
+            self._renewing.release()
 
     # ── others like it ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -634,7 +643,7 @@ class Producer:
             return self._variants[mark]
 
     def _record_to(self, recorder: Recorder) -> None:
-        self._recorder, self._make = recorder, partial(_same, recorder)
+        self._recorder, self._make = recorder, partial(_same, recorder.beside())
 
     # ── waiting, and its end ─────────────────────────────────────────────────────────────────────────────────
 
@@ -777,10 +786,12 @@ class Producer:
 
     def after_fork(self) -> None:
         """This is a child: what is under way and what is buffered is the parent's; the next send makes a client."""
-        self._lock, self._flushing = Lock(), Lock()
+        self._lock, self._flushing, self._renewing = Lock(), Lock(), Lock()
         self._line = self._estate.poller = None
         self._buffer.clear()
-        self._forked = self.transactions is not None
+        if self.transactions is not None:
+            self._forked = True
+            self.transactions.leave_behind()
 
 
 class Estate:

@@ -321,7 +321,7 @@ class Routes:
                 group=name,
                 kafka=kafka,
                 lines=tuple(lines),
-                routes=tuple(self._route(name, one, events, app) for one in lines if self._wanted(name, one)),
+                routes=tuple(self._route(name, one, kafka, events, app) for one in lines if self._wanted(name, one)),
             )
             for name, parts in by_group.items()
             for kafka, lines in _by_cluster(parts)
@@ -345,13 +345,13 @@ class Routes:
                         )
                     way.append(after)
 
-    def _route(self, group: str, line: Topic, events: Events, app: Application) -> Route:
+    def _route(self, group: str, line: Topic, kafka: Settings, events: Events, app: Application) -> Route:
         options, config = line.options, self.config
         controller = line.controller
         batch = issubclass(controller, BatchController)
         reading = payloads(options.parser, payload_type(controller))
         context = Context(group, reading.parse, reading.decode, events, app)
-        if options.exactly_once and config.kafka.get("isolation.level") == "read_uncommitted":
+        if options.exactly_once and {**config.kafka, **kafka}.get("isolation.level") == "read_uncommitted":
             raise ConfigError(
                 f"topic({line.shown!r}): exactly_once=True needs isolation.level=read_committed, the default: else a "
                 "partition could begin before the transaction of its former owner has ended"

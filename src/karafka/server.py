@@ -513,9 +513,7 @@ class Server:
         timeouts = (kafka.get(name, 0) for name in ("message.timeout.ms", "delivery.timeout.ms"))
         # The client takes none that is shorter than a message may take.
         longest = max(OPEN_TRANSACTION, *(int(one) for one in timeouts))
-        return self.app.producer_for(
-            {"transaction.timeout.ms": longest, **subscription.kafka, "transactional.id": transactional_id}
-        )
+        return self.app.producer_for({"transaction.timeout.ms": longest, **kafka, "transactional.id": transactional_id})
 
     def _pool(self, route: Route) -> Pool:
         """Workers of the route's own where it asks for them; else those that all share."""
