@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from karafka.assignment import Assignment
     from karafka.controllers import Abort, BatchController, Controller, before_enqueue
     from karafka.delivery import Delivery, Handle, Handles
+    from karafka.environment import Environment
     from karafka.errors import (
         BrokerError,
         ClientFailedError,
@@ -55,6 +56,7 @@ __all__ = [
     "Delivery",
     "DeliveryError",
     "DeliveryTimeoutError",
+    "Environment",
     "Error",
     "FencedError",
     "Handle",
@@ -86,6 +88,7 @@ _HOMES = {
     "assignment": ("Assignment",),
     "controllers": ("Abort", "BatchController", "Controller", "before_enqueue"),
     "delivery": ("Delivery", "Handle", "Handles"),
+    "environment": ("Environment",),
     "errors": (
         "BrokerError",
         "ClientFailedError",

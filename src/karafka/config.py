@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from karafka.checks import number, whole
+from karafka.environment import Environment
 from karafka.errors import ConfigError
 from karafka.policy import MIB, Backoff, Start
 
@@ -47,7 +48,7 @@ class Config:
     `stall_after`: seconds without progress of a partition that has work, until an event says so.
     `memory`: bytes of messages in hand, over all partitions and the client's queues.
     `retry`, `start`: what routes have that say nothing else.
-    `processes`: how many `karafka server` runs side by side.
+    `processes`: how many `karafka server` runs side by side. `env`: where it runs.
     """
 
     client_id: str
@@ -61,6 +62,7 @@ class Config:
     retry: Backoff | None = field(default_factory=Backoff)
     start: Start = "earliest"
     processes: int = 1
+    env: Environment = field(default_factory=Environment)
 
     def __post_init__(self) -> None:
         check_group(self.client_id, "App(client_id)")

@@ -51,7 +51,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         *("aio", "pool", "relay", "moments", "listener", "watchdog"),
     ),
     (
-        *("checks", "assignment", "metadata", "messages", "contexts", "parsers", "policy", "config"),
+        *("checks", "environment", "assignment", "metadata", "messages", "contexts", "parsers", "policy", "config"),
         *("delivery", "outgoing", "application"),
     ),
     ("errors", "clock", "lifecycle", "stacks", "signals", "events"),

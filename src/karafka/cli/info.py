@@ -98,11 +98,14 @@ def versions() -> dict[str, str]:
 def described(app: App, target: str, file: str) -> dict[str, Any]:
     """An app without its secrets."""
     from karafka.config import masked  # noqa: PLC0415
+    from karafka.environment import unread  # noqa: PLC0415
 
     return {
         "client_id": app.config.client_id,
         "target": target,
         "file": file,
+        "env": str(app.env),
+        "variables": {"read": list(app.variables), "unread": [] if app.variables else unread(os.environ)},
         **{name: getattr(app.config, name) for name in SETTINGS},
         "kafka": masked({**app.config.kafka, **app.overrides}),
         "groups": [
@@ -150,6 +153,12 @@ def sheet(told: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
         return
     yield "app", [f"{app['client_id']}, {app['target']}"]
     yield "boot file", [app["file"]]
+    yield "environment", [app["env"]]
+    if app["variables"]["read"]:
+        yield "variables", app["variables"]["read"]
+    if app["variables"]["unread"]:
+        names = ", ".join(app["variables"]["unread"])
+        yield "variables", [f"set, but not read, as the app is not made by App.from_env(…): {names}"]
     threads, processes = app["concurrency"], app["processes"]
     yield "concurrency", [f"{_counted(threads, 'worker thread')} shared, {_counted(processes, 'process', 'es')}"]
     yield "groups", [f"{one['name']}: {', '.join(one['topics'])}" for one in app["groups"]] or ["none: no routes"]

@@ -46,6 +46,8 @@ def _limit(name: str, read: Callable[[str], float], said: str) -> Decorator:
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     show_default=True,
+    envvar="KARAFKA_LOG_LEVEL",
+    show_envvar=True,
     help="How much is said.",
 )
 @click.option(
@@ -53,6 +55,8 @@ def _limit(name: str, read: Callable[[str], float], said: str) -> Decorator:
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
+    envvar="KARAFKA_LOG_FORMAT",
+    show_envvar=True,
     help="Lines to read, or a JSON object a line.",
 )
 @click.option(
