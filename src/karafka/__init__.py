@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         TransactionError,
         UnknownTopicError,
     )
+    from karafka.mapper import TopicMapper, TopicPrefix
     from karafka.messages import Batch, Message
     from karafka.outgoing import Outgoing
     from karafka.policy import Backoff, Bury, DeadLetter, Retry, Skip
@@ -76,6 +77,8 @@ __all__ = [
     "Skip",
     "StartError",
     "TooLargeError",
+    "TopicMapper",
+    "TopicPrefix",
     "TransactionError",
     "UnknownTopicError",
     "before_enqueue",
@@ -109,6 +112,7 @@ _HOMES = {
         "TransactionError",
         "UnknownTopicError",
     ),
+    "mapper": ("TopicMapper", "TopicPrefix"),
     "messages": ("Batch", "Message"),
     "outgoing": ("Outgoing",),
     "policy": ("Backoff", "Bury", "DeadLetter", "Retry", "Skip"),

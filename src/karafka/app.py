@@ -16,6 +16,7 @@ from karafka.controllers import AnyController
 from karafka.environment import Environment, read
 from karafka.errors import ConfigError
 from karafka.events import Events
+from karafka.mapper import Names, TopicMapper
 from karafka.policy import MIB, Backoff, Start
 from karafka.producer import Producer
 from karafka.routing import Name, Routes, Subscription, TopicOptions, topic
@@ -55,6 +56,7 @@ class AppOptions(TypedDict, total=False):
     start: Start
     processes: int
     env: Environment | str | None
+    topic_mapper: TopicMapper | None
 
 
 class App:
@@ -80,6 +82,7 @@ class App:
         start: Start = "earliest",
         processes: int = 1,
         env: Environment | str | None = None,
+        topic_mapper: TopicMapper | None = None,
     ) -> None:
         self.config = Config(
             client_id=client_id,
@@ -94,7 +97,10 @@ class App:
             start=start,
             processes=processes,
             env=_environment(env),
+            topic_mapper=topic_mapper,
         )
+        #: How topics are named in the cluster; None where they have the same names there.
+        self.names: Names | None = Names(topic_mapper) if topic_mapper is not None else None
         check(kafka, "App(kafka=…)")
         self.overrides: Settings = {}
         #: The `KARAFKA_…` variables that its settings came from; none unless it was made by `from_env`.
@@ -195,7 +201,11 @@ class App:
         """The producer for the cluster of a group that adds `group` to the app's settings."""
         kafka = self.kafka_for(group)
         own = {name: value for name, value in kafka.items() if name not in CONSUMER_ONLY}
-        return Producer(own, events=self.events)
+        return Producer(own, events=self.events, names=self.names)
+
+    def in_kafka(self, topic: str) -> str:
+        """The cluster's name of `topic`. Raises `ConfigError`."""
+        return topic if self.names is None else self.names.there(topic)
 
     def override(self, kafka: Settings) -> None:
         """Let `kafka` win over all settings of the app and its groups: another cluster, before anything has started."""

@@ -112,7 +112,13 @@ class TestItsSettings:
         assert (made.concurrency, made.processes, made.memory, made.start) == (7, 3, 2**30, "latest")
         assert (made.commit_interval, made.shutdown_timeout, made.drain_timeout, made.stall_after) == (0.5, 0, 2.5, 300)
         assert made.env.test
-        assert SETTINGS.keys() == set(Config.__dataclass_fields__) - {"client_id", "kafka", "retry", "env"}
+        assert SETTINGS.keys() == set(Config.__dataclass_fields__) - {
+            "client_id",
+            "kafka",
+            "retry",
+            "env",
+            "topic_mapper",
+        }
 
     def test_any_setting_of_librdkafka_has_one(self) -> None:
         made = app(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from karafka.app import App
     from karafka.cli.load import Found
     from karafka.cluster import BrokerSeen
+    from karafka.routing import Name
 
 #: What a person changes of an app besides librdkafka's settings.
 SETTINGS = (
@@ -112,6 +113,7 @@ def described(app: App, target: str, file: str) -> dict[str, Any]:
             {
                 "name": one.group,
                 "topics": [route.topic.shown for route in one.routes],
+                "in_kafka": [_in_kafka(app, route.topic.name) for route in one.routes],
                 "kafka": masked(one.kafka),
             }
             for one in app.subscriptions()
@@ -161,7 +163,7 @@ def sheet(told: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
         yield "variables", [f"set, but not read, as the app is not made by App.from_env(…): {names}"]
     threads, processes = app["concurrency"], app["processes"]
     yield "concurrency", [f"{_counted(threads, 'worker thread')} shared, {_counted(processes, 'process', 'es')}"]
-    yield "groups", [f"{one['name']}: {', '.join(one['topics'])}" for one in app["groups"]] or ["none: no routes"]
+    yield "groups", [f"{one['name']}: {', '.join(_topics(one))}" for one in app["groups"]] or ["none: no routes"]
     yield "settings", _columns(app["kafka"])
     for one in app["groups"]:
         if one["kafka"]:
@@ -169,6 +171,17 @@ def sheet(told: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     for one in told["clusters"]:
         yield "cluster", [f"{one['id'] or 'does not answer'}, {one['bootstrap.servers']}"]
         yield "brokers", _columns({broker["address"]: _answer(broker) for broker in one["brokers"]})
+
+
+def _in_kafka(app: App, name: Name) -> str | None:
+    """The cluster's name of a topic; None for a pattern, which finds the app's."""
+    return app.in_kafka(name) if isinstance(name, str) else None
+
+
+def _topics(group: Mapping[str, Any]) -> Iterator[str]:
+    """With their names in Kafka where they are others."""
+    for name, there in zip(group["topics"], group["in_kafka"], strict=True):
+        yield name if there in {None, name} else f"{name} ({there} in Kafka)"
 
 
 def _answer(broker: Mapping[str, Any]) -> str:

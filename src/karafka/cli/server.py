@@ -121,7 +121,7 @@ def server(
         app = load_app(target)
         _change(app, choice, concurrency)
         _point(app, broker)
-        broker.create(line.name for _, line in app.routes if isinstance(line.name, str))
+        broker.create(app.in_kafka(line.name) for _, line in app.routes if isinstance(line.name, str))
         click.echo(f"{NOTICE} Address: {broker.bootstrap}", err=True)
         LogListener(app.events)
         consuming = Server(app)
