@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from karafka.assignment import Assignment
     from karafka.controllers import Abort, BatchController, Controller, before_enqueue
     from karafka.delivery import Delivery, Handle, Handles
+    from karafka.environment import Environment
     from karafka.errors import (
         BrokerError,
         ClientFailedError,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         TransactionError,
         UnknownTopicError,
     )
+    from karafka.mapper import TopicMapper, TopicPrefix
     from karafka.messages import Batch, Message
     from karafka.outgoing import Outgoing
     from karafka.policy import Backoff, Bury, DeadLetter, Retry, Skip
@@ -55,6 +57,7 @@ __all__ = [
     "Delivery",
     "DeliveryError",
     "DeliveryTimeoutError",
+    "Environment",
     "Error",
     "FencedError",
     "Handle",
@@ -74,6 +77,8 @@ __all__ = [
     "Skip",
     "StartError",
     "TooLargeError",
+    "TopicMapper",
+    "TopicPrefix",
     "TransactionError",
     "UnknownTopicError",
     "before_enqueue",
@@ -86,6 +91,7 @@ _HOMES = {
     "assignment": ("Assignment",),
     "controllers": ("Abort", "BatchController", "Controller", "before_enqueue"),
     "delivery": ("Delivery", "Handle", "Handles"),
+    "environment": ("Environment",),
     "errors": (
         "BrokerError",
         "ClientFailedError",
@@ -106,6 +112,7 @@ _HOMES = {
         "TransactionError",
         "UnknownTopicError",
     ),
+    "mapper": ("TopicMapper", "TopicPrefix"),
     "messages": ("Batch", "Message"),
     "outgoing": ("Outgoing",),
     "policy": ("Backoff", "Bury", "DeadLetter", "Retry", "Skip"),

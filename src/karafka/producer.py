@@ -50,6 +50,7 @@ from karafka.errors import (
     TransactionError,
 )
 from karafka.events import Acknowledged, BufferFlushed, Events, Produced, QueueFull
+from karafka.mapper import Names
 from karafka.messages import Header, Record
 from karafka.outgoing import (
     Headers,
@@ -140,21 +141,24 @@ class Producer:
         deliver: bool = True,
         events: Events | None = None,
         sender: Callable[[], Sender] | None = None,
+        names: Names | None = None,
     ) -> None:
         """`before_send`: each is given the `Outgoing` message and returns it, or another; what it raises refuses it.
         `max_wait_on_full`: seconds that sending waits for room in the client's queue. `deliver=False`: everything is
-        checked and recorded, nothing is sent (see `recorded`). `sender` replaces the client, for tests.
+        checked and recorded, nothing is sent (see `recorded`). `sender` replaces the client, for tests. `names`: how
+        topics are named in the cluster; an app's own to say.
 
         Raises `ConfigError` for what cannot work.
         """
         self._kafka = dict(kafka)
+        self._names = names
         self._recorder: Recorder | None = None
         if not deliver:
             self._recorder = Recorder()
             sender = partial(_same, self._recorder)
         elif sender is None:
             _check(self._kafka)
-            sender = partial(_connected, self._kafka)
+            sender = partial(_connected, self._kafka) if names is None else partial(_mapped, self._kafka, names)
         self._make = sender
         self._parser, self._parsers = parser, parsers
         self._writers = Writers(parser, parsers)
@@ -636,6 +640,7 @@ class Producer:
                     max_wait_on_full=self._max_wait,
                     events=self.events,
                     deliver=self._recorder is None,
+                    names=self._names,
                 )
                 if self._recorder is not None:
                     # What is recorded is in one place, however it was sent.
@@ -841,6 +846,12 @@ def _check(kafka: Mapping[str, Any]) -> None:
     from karafka.sender import check_producer  # noqa: PLC0415 - as below
 
     check_producer(kafka, "Producer(…)")
+
+
+def _mapped(kafka: Mapping[str, Any], names: Names) -> Sender:
+    from karafka.mapped import MappedSender, MappedTransactor  # noqa: PLC0415 - as below
+
+    return MappedTransactor(kafka, names) if "transactional.id" in kafka else MappedSender(kafka, names)
 
 
 def _connected(kafka: Mapping[str, Any]) -> Sender:

@@ -10,12 +10,13 @@ from inspect import iscoroutinefunction
 from typing import TypeAlias, TypedDict, Unpack, get_args
 
 from karafka.application import Application
-from karafka.checks import number, one_of, whole
-from karafka.config import Config, Settings, check_group, check_settings, check_start, check_topic
+from karafka.checks import check_topic, number, one_of, whole
+from karafka.config import Config, Settings, check_group, check_settings, check_start
 from karafka.controllers import AnyController, BatchController, Context, check_controller, partition_hooks, payload_type
 from karafka.errors import ConfigError
 from karafka.events import Events
 from karafka.handlers import handler_for
+from karafka.mapper import mapped
 from karafka.messages import Handler, PartitionHooks
 from karafka.order import Order, lane_of
 from karafka.parsers import Parser, check_parser, payloads
@@ -282,7 +283,16 @@ class Routes:
                     self._refuse_twice(old.name, old.topics, one)
         for index, one in enumerate(new.topics):
             self._refuse_twice(new.name, new.topics[:index], one)
+            self._check_mapped(one)
         self._groups.append(new)
+
+    def _check_mapped(self, line: Topic) -> None:
+        """The cluster's names of what is named lead back to it."""
+        if (mapper := self.config.topic_mapper) is not None:
+            if isinstance(line.name, str):
+                mapped(mapper, line.name)
+            if line.options.dead_letter is not None:
+                mapped(mapper, line.options.dead_letter.topic)
 
     @staticmethod
     def _refuse_twice(group: str, others: Sequence[Topic], one: Topic) -> None:

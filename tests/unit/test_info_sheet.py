@@ -61,6 +61,7 @@ def test_a_person_sees_each_in_a_line() -> None:
         "system": ["Linux x86_64"],
         "app": ["shop, app:app"],
         "boot file": ["/home/you/shop/app.py"],
+        "environment": ["development"],
         "concurrency": ["5 worker threads shared, 2 processes"],
         "groups": ["shop: videos, orders", "far: videos"],
         "settings": ["bootstrap.servers  here:9092", "sasl.password      ********"],

@@ -33,7 +33,7 @@ def found() -> list[Declared]:
         group("search", topic("videos", Videos), topic(re.compile("video.*"), Videos)),
     )
     (used,) = clusters(app)
-    return declared(used, {"videos": VIDEOS, "videoclips": TopicSeen("videoclips", 1, 1), "else": VIDEOS})
+    return declared(app, used, {"videos": VIDEOS, "videoclips": TopicSeen("videoclips", 1, 1), "else": VIDEOS})
 
 
 def test_a_person_sees_which_are_there_and_who_declares_them(found: list[Declared]) -> None:
@@ -76,6 +76,7 @@ def test_programs_are_told_the_same(found: list[Declared], capsys: pytest.Captur
     assert said.err == ""
     assert list(rows) == ["orders", "orders_dead", "video.*", "videos"]
     assert rows["videos"] == {
+        "in_kafka": "videos",
         "state": "there",
         "partitions": 12,
         "replicas": 3,
@@ -88,7 +89,7 @@ def test_programs_are_told_the_same(found: list[Declared], capsys: pytest.Captur
 
 
 def test_the_cluster_is_named_where_there_are_several(found: list[Declared]) -> None:
-    found.append(Declared("videos", "missing", ["far"], "there:9093"))
+    found.append(Declared("videos", "videos", "missing", ["far"], "there:9093"))
 
     assert table(found).headings[-1] == "cluster"
     assert table(found).rows[-1][-1] == "there:9093"

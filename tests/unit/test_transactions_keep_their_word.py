@@ -258,7 +258,7 @@ def test_the_apps_own_time_for_a_transaction_counts() -> None:
     app.routes.draw(topic("orders", Plain, exactly_once=True))
     (subscription,) = app.subscriptions()
     server: Any = SimpleNamespace(app=app)
-    with Server._transacting(server, subscription, "shop:orders:0") as producer:
+    with Server._transacting(server, subscription, Place("orders", 0)) as producer:
         assert producer._kafka["transaction.timeout.ms"] == 400_000
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from karafka.app import App
     from karafka.cli.load import Found
     from karafka.cluster import BrokerSeen
+    from karafka.routing import Name
 
 #: What a person changes of an app besides librdkafka's settings.
 SETTINGS = (
@@ -98,17 +99,21 @@ def versions() -> dict[str, str]:
 def described(app: App, target: str, file: str) -> dict[str, Any]:
     """An app without its secrets."""
     from karafka.config import masked  # noqa: PLC0415
+    from karafka.environment import unread  # noqa: PLC0415
 
     return {
         "client_id": app.config.client_id,
         "target": target,
         "file": file,
+        "env": str(app.env),
+        "variables": {"read": list(app.variables), "unread": [] if app.variables else unread(os.environ)},
         **{name: getattr(app.config, name) for name in SETTINGS},
         "kafka": masked({**app.config.kafka, **app.overrides}),
         "groups": [
             {
                 "name": one.group,
                 "topics": [route.topic.shown for route in one.routes],
+                "in_kafka": [_in_kafka(app, route.topic.name) for route in one.routes],
                 "kafka": masked(one.kafka),
             }
             for one in app.subscriptions()
@@ -150,9 +155,15 @@ def sheet(told: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
         return
     yield "app", [f"{app['client_id']}, {app['target']}"]
     yield "boot file", [app["file"]]
+    yield "environment", [app["env"]]
+    if app["variables"]["read"]:
+        yield "variables", app["variables"]["read"]
+    if app["variables"]["unread"]:
+        names = ", ".join(app["variables"]["unread"])
+        yield "variables", [f"set, but not read, as the app is not made by App.from_env(…): {names}"]
     threads, processes = app["concurrency"], app["processes"]
     yield "concurrency", [f"{_counted(threads, 'worker thread')} shared, {_counted(processes, 'process', 'es')}"]
-    yield "groups", [f"{one['name']}: {', '.join(one['topics'])}" for one in app["groups"]] or ["none: no routes"]
+    yield "groups", [f"{one['name']}: {', '.join(_topics(one))}" for one in app["groups"]] or ["none: no routes"]
     yield "settings", _columns(app["kafka"])
     for one in app["groups"]:
         if one["kafka"]:
@@ -160,6 +171,17 @@ def sheet(told: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     for one in told["clusters"]:
         yield "cluster", [f"{one['id'] or 'does not answer'}, {one['bootstrap.servers']}"]
         yield "brokers", _columns({broker["address"]: _answer(broker) for broker in one["brokers"]})
+
+
+def _in_kafka(app: App, name: Name) -> str | None:
+    """The cluster's name of a topic; None for a pattern, which finds the app's."""
+    return app.in_kafka(name) if isinstance(name, str) else None
+
+
+def _topics(group: Mapping[str, Any]) -> Iterator[str]:
+    """With their names in Kafka where they are others."""
+    for name, there in zip(group["topics"], group["in_kafka"], strict=True):
+        yield name if there in {None, name} else f"{name} ({there} in Kafka)"
 
 
 def _answer(broker: Mapping[str, Any]) -> str:

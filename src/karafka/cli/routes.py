@@ -77,6 +77,7 @@ def _described(app: App, route: Route, subscription: Subscription) -> dict[str, 
     batch = issubclass(controller, BatchController)
     return {
         "topic": route.topic.shown,
+        "in_kafka": app.in_kafka(route.topic.name) if app.names and isinstance(route.topic.name, str) else None,
         "pattern": not isinstance(route.topic.name, str),
         "group": route.group,
         "controller": f"{controller.__module__}.{controller.__qualname__}",
@@ -89,7 +90,7 @@ def _described(app: App, route: Route, subscription: Subscription) -> dict[str, 
         "order": _named(options.order) if callable(options.order) else options.order,
         "workers": _workers(app, route),
         "retry": _retry(policy.retry),
-        "dead_letter": _dead_letter(policy.dead_letter),
+        "dead_letter": _dead_letter(app, policy.dead_letter),
         "start": policy.start,
         "on_gap": policy.on_gap,
         "marking": "manual" if policy.manual else "auto",
@@ -105,7 +106,7 @@ def table(rows: Sequence[Mapping[str, Any]], usual: Mapping[str, str]) -> Table:
 
 
 def cells(row: Mapping[str, Any], usual: Mapping[str, str]) -> tuple[str, str, str, str]:
-    besides = {name: value for name, value in said(row).items() if value != usual[name]}
+    besides = {name: value for name, value in said(row).items() if value != usual.get(name)}
     return row["topic"], row["group"], row["controller"].rpartition(".")[2], _listed(besides)
 
 
@@ -113,6 +114,7 @@ def said(row: Mapping[str, Any]) -> dict[str, str]:
     """What a route has, in the words of a person."""
     batch, retry, grave = row["batch"], row["retry"], row["dead_letter"]
     return {
+        **({"in Kafka": row["in_kafka"]} if row["in_kafka"] not in {None, row["topic"]} else {}),
         "topic": "by pattern" if row["pattern"] else "by name",
         "payload": row["payload"],
         "parser": row["parser"],
@@ -135,6 +137,8 @@ def usually(app: App) -> dict[str, str]:
     """The same of a route of this app that says nothing."""
     return said(
         {
+            "topic": "",
+            "in_kafka": None,
             "pattern": False,
             "payload": "any",
             "parser": "JSON",
@@ -189,7 +193,8 @@ def _retried(retry: Mapping[str, Any]) -> str:
 
 
 def _buried(grave: Mapping[str, Any]) -> str:
-    text = f"to {grave['topic']} after {grave['after']} {'try' if grave['after'] == 1 else 'tries'}"
+    there = f" ({grave['in_kafka']} in Kafka)" if grave["in_kafka"] not in {None, grave["topic"]} else ""
+    text = f"to {grave['topic']}{there} after {grave['after']} {'try' if grave['after'] == 1 else 'tries'}"
     if grave["strategy"]:
         text += f", by {grave['strategy']}"
     return f"{text}, crashes too" if grave["crashes"] else text
@@ -202,7 +207,7 @@ def _retry(retry: Backoff | None) -> dict[str, Any] | None:
     return {**numbers, "only": _names(retry.only), "but": _names(retry.but)}
 
 
-def _dead_letter(grave: DeadLetter | None) -> dict[str, Any] | None:
+def _dead_letter(app: App, grave: DeadLetter | None) -> dict[str, Any] | None:
     from karafka.config import masked  # noqa: PLC0415 - needs the client
 
     if grave is None:
@@ -211,6 +216,7 @@ def _dead_letter(grave: DeadLetter | None) -> dict[str, Any] | None:
     own = masked(grave.producer)
     return {
         "topic": grave.topic,
+        "in_kafka": app.in_kafka(grave.topic) if app.names else None,
         "after": grave.after,
         "strategy": strategy,
         "crashes": grave.crashes,

@@ -46,6 +46,8 @@ def _limit(name: str, read: Callable[[str], float], said: str) -> Decorator:
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     show_default=True,
+    envvar="KARAFKA_LOG_LEVEL",
+    show_envvar=True,
     help="How much is said.",
 )
 @click.option(
@@ -53,6 +55,8 @@ def _limit(name: str, read: Callable[[str], float], said: str) -> Decorator:
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
+    envvar="KARAFKA_LOG_FORMAT",
+    show_envvar=True,
     help="Lines to read, or a JSON object a line.",
 )
 @click.option(
@@ -117,7 +121,7 @@ def server(
         app = load_app(target)
         _change(app, choice, concurrency)
         _point(app, broker)
-        broker.create(line.name for _, line in app.routes if isinstance(line.name, str))
+        broker.create(app.in_kafka(line.name) for _, line in app.routes if isinstance(line.name, str))
         click.echo(f"{NOTICE} Address: {broker.bootstrap}", err=True)
         LogListener(app.events)
         consuming = Server(app)

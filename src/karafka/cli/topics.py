@@ -15,6 +15,7 @@ from karafka.cli.options import app_option, choice_options, json_option, timeout
 from karafka.cli.tables import Table, show
 
 if TYPE_CHECKING:
+    from karafka.app import App
     from karafka.cli.clusters import Used
     from karafka.cluster import TopicSeen
 
@@ -23,9 +24,13 @@ COLOURS: Mapping[str, str] = {"missing": "red", "created": "green"}
 
 @dataclass(slots=True)
 class Declared:
-    """A topic, or a pattern of names, that the app declares on a cluster; `state`: there, missing, created, pattern."""
+    """A topic, or a pattern of names, that the app declares on a cluster; `state`: there, missing, created, pattern.
+
+    `in_kafka` is the cluster's name of it, None for a pattern.
+    """
 
     name: str
+    in_kafka: str | None
     state: str
     by: list[str]
     servers: str
@@ -102,14 +107,14 @@ def topics(
     for used in clusters(app):
         if used.topics or used.patterns:
             cluster = Cluster(used.kafka)
-            seen.append((cluster, declared(used, cluster.topics(timeout))))
+            seen.append((cluster, declared(app, used, cluster.topics(timeout))))
     choice.check_topics(one.name for _, here in seen for one in here)
     found: list[Declared] = []
     for cluster, here in seen:
         kept = [one for one in here if choice.wants_topic(one.name)]
         missing = [one for one in kept if one.state == "missing"]
         if create and missing:
-            names = [one.name for one in missing]
+            names = [one.in_kafka for one in missing if one.in_kafka is not None]
             wrong = cluster.create(names, partitions=partitions, replicas=replicas, config=config, timeout=timeout)
             settle(missing, wrong, cluster.topics(timeout))
         found += kept
@@ -118,28 +123,31 @@ def topics(
         sys.exit(1)
 
 
-def declared(used: Used, there: Mapping[str, TopicSeen]) -> list[Declared]:
-    """What is declared on a cluster where `there` are all topics, sorted by name."""
+def declared(app: App, used: Used, there: Mapping[str, TopicSeen]) -> list[Declared]:
+    """What is declared on a cluster where `there` are all topics, by the cluster's names; sorted by name."""
     found = []
     for name, by in used.topics.items():
-        one = Declared(name, "there" if name in there else "missing", by, used.servers)
-        if name in there:
-            one.see(there[name])
+        known = app.in_kafka(name)
+        one = Declared(name, known, "there" if known in there else "missing", by, used.servers)
+        if known in there:
+            one.see(there[known])
         found.append(one)
+    names = there.keys() if app.names is None else {own for name in there if (own := app.names.here(name))}
     for line, group in used.patterns:
-        matches = sorted(name for name in there if line.matches(name))
-        found.append(Declared(line.shown, "pattern", [group], used.servers, matches=matches))
+        matches = sorted(name for name in names if line.matches(name))
+        found.append(Declared(line.shown, None, "pattern", [group], used.servers, matches=matches))
     return sorted(found, key=lambda one: one.name)
 
 
 def settle(missing: Iterable[Declared], wrong: Mapping[str, str], there: Mapping[str, TopicSeen]) -> None:
     """These were to be made: `wrong` says which were not, `there` how the others are, as far as it is known yet."""
     for one in missing:
-        one.error = wrong.get(one.name)
+        known = one.in_kafka or one.name
+        one.error = wrong.get(known)
         if one.error is None:
             one.state = "created"
-            if one.name in there:
-                one.see(there[one.name])
+            if known in there:
+                one.see(there[known])
 
 
 def tell(found: list[Declared], *, as_json: bool) -> None:
@@ -147,6 +155,7 @@ def tell(found: list[Declared], *, as_json: bool) -> None:
         rows = [
             {
                 "topic": one.name,
+                "in_kafka": one.in_kafka,
                 "state": one.state,
                 "partitions": one.partitions,
                 "replicas": one.replicas,
@@ -171,13 +180,23 @@ def tell(found: list[Declared], *, as_json: bool) -> None:
 
 
 def table(found: list[Declared]) -> Table:
-    """For people. The cluster is named where there are several."""
+    """For people. The cluster is named where there are several, and a topic's name there where it is another."""
     several = len({one.servers for one in found}) > 1
+    mapped = any(one.in_kafka not in {None, one.name} for one in found)
     return Table(
-        headings=("topic", "state", "partitions", "replicas", "declared by", *(["cluster"] if several else [])),
+        headings=(
+            "topic",
+            *(["in Kafka"] if mapped else []),
+            "state",
+            "partitions",
+            "replicas",
+            "declared by",
+            *(["cluster"] if several else []),
+        ),
         rows=[
             (
                 one.name,
+                *([one.in_kafka or "-"] if mapped else []),
                 f"{len(one.matches)} match" if one.state == "pattern" else one.state,
                 "-" if one.partitions is None else str(one.partitions),
                 "-" if one.replicas is None else str(one.replicas),

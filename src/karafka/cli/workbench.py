@@ -159,13 +159,17 @@ class Workbench:
         subscription, route = self._routed(topic)
         group = subscription.group if subscription is not None else self.app.config.client_id
         cluster = Cluster(self.app.kafka_for(subscription.kafka if subscription is not None else {}))
+        there = self.app.in_kafka(topic)
         if offset is None:
-            records = cluster.newest(topic, count, group=group, partition=partition, timeout=PATIENCE)
+            records = cluster.newest(there, count, group=group, partition=partition, timeout=PATIENCE)
         elif partition is None:
             raise ConfigError("peek(offset=…) says where in a partition: name it too, partition=0 say")
         else:
-            records = cluster.at(Place(topic, partition), offset, count, group=group, timeout=PATIENCE)
+            records = cluster.at(Place(there, partition), offset, count, group=group, timeout=PATIENCE)
         parse = _parser_of(route)
+        record: Any
+        for record in records if there != topic else ():
+            record.set_topic(topic)
         return Peeked(topic, [Message(record, parse, group) for record in records])
 
     def reload(self) -> None:
