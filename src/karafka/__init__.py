@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from karafka.assignment import Assignment
     from karafka.controllers import Abort, BatchController, Controller, before_enqueue
     from karafka.delivery import Delivery, Handle, Handles
+    from karafka.environment import Environment
     from karafka.errors import (
         BrokerError,
         ClientFailedError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         UnknownTopicError,
     )
     from karafka.letters import Outgoing
+    from karafka.mapper import TopicMapper, TopicPrefix
     from karafka.messages import Batch, Message
     from karafka.policy import Backoff, Bury, DeadLetter, Retry, Skip
     from karafka.producer import Producer
@@ -57,6 +59,7 @@ __all__ = [
     "Delivery",
     "DeliveryError",
     "DeliveryTimeoutError",
+    "Environment",
     "Error",
     "FencedError",
     "Handle",
@@ -78,6 +81,8 @@ __all__ = [
     "Skip",
     "StartError",
     "TooLargeError",
+    "TopicMapper",
+    "TopicPrefix",
     "TransactionError",
     "UnknownTopicError",
     "before_enqueue",
@@ -91,6 +96,7 @@ _HOMES = {
     "assignment": ("Assignment",),
     "controllers": ("Abort", "BatchController", "Controller", "before_enqueue"),
     "delivery": ("Delivery", "Handle", "Handles"),
+    "environment": ("Environment",),
     "errors": (
         "BrokerError",
         "ClientFailedError",
@@ -112,6 +118,7 @@ _HOMES = {
         "TransactionError",
         "UnknownTopicError",
     ),
+    "mapper": ("TopicMapper", "TopicPrefix"),
     "messages": ("Batch", "Message"),
     "letters": ("Outgoing",),
     "policy": ("Backoff", "Bury", "DeadLetter", "Retry", "Skip"),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from inspect import Parameter, isasyncgenfunction, isgeneratorfunction, signature
 from threading import Lock
 from types import SimpleNamespace
-from typing import Any, TypeAlias, TypeVar, Unpack
+from typing import Any, Self, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
-from karafka.config import Config, Settings
+from karafka.config import Config, Settings, check_settings
 from karafka.confluent import check
 from karafka.controllers import AnyController
+from karafka.environment import Environment, read
 from karafka.errors import ConfigError
 from karafka.events import Events
+from karafka.mapper import Names, TopicMapper
 from karafka.policy import MIB, Backoff, Start
 from karafka.producer import Producer
 from karafka.routing import Name, Routes, Subscription, TopicOptions, topic
@@ -39,11 +43,28 @@ Hook: TypeAlias = Callable[[], Any]
 H = TypeVar("H", bound=Hook)
 
 
+class AppOptions(TypedDict, total=False):
+    """What `App(…)` takes by name; see `karafka.config.Config`."""
+
+    concurrency: int
+    commit_interval: float
+    shutdown_timeout: float
+    drain_timeout: float
+    stall_after: float
+    memory: int
+    retry: Backoff | None
+    start: Start
+    processes: int
+    env: Environment | str | None
+    topic_mapper: TopicMapper | None
+
+
 class App:
     """An application: `App("videos", kafka={"bootstrap.servers": "localhost:9092"})`.
 
     `client_id` names it to the brokers, and its default consumer group. `kafka` are librdkafka's settings by their
-    own names. The rest is told in `karafka.config.Config`. Raises `ConfigError` for what cannot work.
+    own names. `env` says where it runs, `KARAFKA_ENV` otherwise. The rest is told in `karafka.config.Config`. Raises
+    `ConfigError` for what cannot work.
     """
 
     def __init__(
@@ -60,6 +81,8 @@ class App:
         retry: Backoff | None = DEFAULT_RETRY,
         start: Start = "earliest",
         processes: int = 1,
+        env: Environment | str | None = None,
+        topic_mapper: TopicMapper | None = None,
     ) -> None:
         self.config = Config(
             client_id=client_id,
@@ -73,9 +96,15 @@ class App:
             retry=retry,
             start=start,
             processes=processes,
+            env=_environment(env),
+            topic_mapper=topic_mapper,
         )
+        #: How topics are named in the cluster; None where they have the same names there.
+        self.names: Names | None = Names(topic_mapper) if topic_mapper is not None else None
         check(kafka, "App(kafka=…)")
         self.overrides: Settings = {}
+        #: The `KARAFKA_…` variables that its settings came from; none unless it was made by `from_env`.
+        self.variables: tuple[str, ...] = ()
         #: For what is opened once per process, and yours to fill: `self.app.state` in a controller.
         self.state: Any = SimpleNamespace()
         self.start_hooks: list[Hook] = []
@@ -84,6 +113,41 @@ class App:
         self._lock = Lock()
         self.events = Events()
         self.routes = Routes(self.config)
+
+    @classmethod
+    def from_env(
+        cls,
+        client_id: str | None = None,
+        kafka: Settings | None = None,
+        *,
+        variables: Mapping[str, str] | None = None,
+        **settings: Unpack[AppOptions],
+    ) -> Self:
+        """An app that its environment may tell more, by `KARAFKA_…` variables, than the code does, and otherwise.
+
+        `KARAFKA_BROKERS` are its brokers, `KARAFKA_CONCURRENCY=20` is `App(concurrency=20)`, and
+        `KARAFKA_KAFKA_SASL_PASSWORD` is librdkafka's `sasl.password`. `variables`: `os.environ` otherwise. Raises
+        `ConfigError`.
+        """
+        told = read(os.environ if variables is None else variables)
+        name = told.client_id or client_id
+        if name is None:
+            raise ConfigError("App.from_env() has no name: write App.from_env('videos'), or set KARAFKA_CLIENT_ID")
+        merged = {**(kafka or {}), **told.kafka}
+        if not merged.get("bootstrap.servers"):
+            raise ConfigError("no broker is named: set KARAFKA_BROKERS, to localhost:9092 say")
+        check_settings(told.kafka, "the environment, by KARAFKA_KAFKA_…,")
+        check(merged, "App.from_env(kafka=…), or the environment by KARAFKA_KAFKA_…,")
+        if settings.get("env") is None:
+            settings["env"] = Environment.from_env(variables=variables)
+        app = cls(name, merged, **cast("AppOptions", {**settings, **told.settings}))
+        app.variables = told.variables
+        return app
+
+    @property
+    def env(self) -> Environment:
+        """Where it runs: `app.env.production`."""
+        return self.config.env
 
     def topic(self, name: Name, **options: Unpack[TopicOptions]) -> Callable[[C], C]:
         """Route `name` to the controller below; the class stays as it is. Options as in `karafka.topic`."""
@@ -137,12 +201,24 @@ class App:
         """The producer for the cluster of a group that adds `group` to the app's settings."""
         kafka = self.kafka_for(group)
         own = {name: value for name, value in kafka.items() if name not in CONSUMER_ONLY}
-        return Producer(own, events=self.events)
+        return Producer(own, events=self.events, names=self.names)
+
+    def in_kafka(self, topic: str) -> str:
+        """The cluster's name of `topic`. Raises `ConfigError`."""
+        return topic if self.names is None else self.names.there(topic)
 
     def override(self, kafka: Settings) -> None:
         """Let `kafka` win over all settings of the app and its groups: another cluster, before anything has started."""
         check({**self.config.kafka, **kafka}, "override(…)")
         self.overrides = {**self.overrides, **kafka}
+
+    def reconfigure(self, **settings: Any) -> None:
+        """Let `settings`, as `App` takes them, win over those it was made with, before anything has started.
+
+        Raises `ConfigError`.
+        """
+        self.config = replace(self.config, **settings)
+        self.routes.config = self.config
 
     def subscriptions(self) -> tuple[Subscription, ...]:
         """What a server is to read, with handlers made. Raises `ConfigError` for what cannot work."""
@@ -159,6 +235,12 @@ class App:
             if line.controller not in prepared:
                 prepared.add(line.controller)
                 line.controller.setup(self)
+
+
+def _environment(env: Environment | str | None) -> Environment:
+    if env is None:
+        return Environment.from_env()
+    return env if isinstance(env, Environment) else Environment(env, where="App(env=…)")
 
 
 def _checked(name: str, hook: H) -> H:

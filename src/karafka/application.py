@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from karafka.config import Config
 from karafka.delivery import Delivery, Handle, Handles
+from karafka.environment import Environment
 from karafka.events import Events
 from karafka.letters import Headers, Key, Moment, Row
 
@@ -58,6 +59,9 @@ class Application(Protocol):
 
     @property
     def config(self) -> Config: ...
+
+    @property
+    def env(self) -> Environment: ...
 
     @property
     def events(self) -> Events: ...

@@ -164,8 +164,7 @@ class Arrivals:
         work = self._work(place.topic)
         if work is None or work.transacting is None:
             return None
-        # No topic has a colon in its name, so no two partitions have one id.
-        producer = partial(work.transacting, f"{self._group}:{place.topic}:{place.partition}")
+        producer = partial(work.transacting, place)
         batch = work.policy.batch
         return ExactlyOnce(work.handler, place, self._group, producer, self._names, batch=batch)
 

@@ -20,6 +20,7 @@ SIZES: Mapping[str, float] = {
     "mib": 2**20,
     "gib": 2**30,
 }
+_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
 def number(name: str, value: object, least: float) -> float:
@@ -59,6 +60,18 @@ def _measured(text: str, units: Mapping[str, float], expected: str) -> float:
     if not 0 < value < math.inf:
         raise ConfigError(f"{text!r}: {expected} is expected")
     return value
+
+
+def check_topic(name: object, where: str) -> str:
+    """The name of a topic, if Kafka takes it: 1 to 249 of a-z A-Z 0-9 . _ - and neither '.' nor '..'.
+
+    Source: org.apache.kafka.common.internals.Topic.
+    """
+    if not isinstance(name, str) or not _TOPIC.fullmatch(name) or name in {".", ".."}:
+        raise ConfigError(
+            f"{where}: {name!r} is no topic name for Kafka: 1 to 249 of letters, digits, '.', '_' and '-'"
+        )
+    return name
 
 
 def in_loop() -> bool:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from karafka.checks import number, whole
+from karafka.environment import Environment
 from karafka.errors import ConfigError
+from karafka.mapper import TopicMapper, check_mapper
 from karafka.policy import MIB, Backoff, Start
 
 Setting: TypeAlias = str | int | float | bool
@@ -27,14 +29,13 @@ OWNED: Mapping[str, str] = {
     "request.required.acks": "what the framework sends must be confirmed by all in-sync replicas",
     "enable.idempotence": "what the framework sends must not be doubled by a retry",
     "delivery.report.only.error": "every message that is sent is confirmed; without reports nobody would know",
-    "transactional.id": "what the framework sends is not part of a transaction; make a Producer of your own for that",
+    "transactional.id": "use exactly_once=True on a route, or make a Producer of your own",
     "on_commit": "listen to karafka.events.Committed",
     "stats_cb": "listen to events",
     "error_cb": "listen to karafka.events.ClientTroubled",
     "throttle_cb": "listen to events",
 }
 _SECRET = re.compile(r"password|passphrase|secret|private|\.key\.pem|jaas|token|oauthbearer\.config", re.IGNORECASE)
-_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,8 @@ class Config:
     `stall_after`: seconds without progress of a partition that has work, until an event says so.
     `memory`: bytes of messages in hand, over all partitions and the client's queues.
     `retry`, `start`: what routes have that say nothing else.
-    `processes`: how many `karafka server` runs side by side.
+    `processes`: how many `karafka server` runs side by side. `env`: where it runs.
+    `topic_mapper`: how topics are named in the cluster, if otherwise than here.
     """
 
     client_id: str
@@ -61,6 +63,8 @@ class Config:
     retry: Backoff | None = field(default_factory=Backoff)
     start: Start = "earliest"
     processes: int = 1
+    env: Environment = field(default_factory=Environment)
+    topic_mapper: TopicMapper | None = None
 
     def __post_init__(self) -> None:
         check_group(self.client_id, "App(client_id)")
@@ -78,6 +82,8 @@ class Config:
         whole("memory", self.memory, 8 * MIB)
         whole("processes", self.processes, 1)
         check_start(self.start, "App(start=…)")
+        if self.topic_mapper is not None:
+            check_mapper(self.topic_mapper, "App(topic_mapper)")
         if not isinstance(self.retry, Backoff | None):
             raise ConfigError(
                 f"App(retry={self.retry!r}): a Backoff such as Backoff(1, 30) is expected, or None for no second try"
@@ -96,18 +102,6 @@ def check_settings(kafka: object, where: str) -> None:
         if not isinstance(value, str | int | float | bool):
             shown = "…" if _SECRET.search(name) else repr(value)
             raise ConfigError(f"{where} sets {name!r} to {shown}: librdkafka takes text, numbers and booleans")
-
-
-def check_topic(name: object, where: str) -> str:
-    """The name of a topic, if Kafka takes it: 1 to 249 of a-z A-Z 0-9 . _ - and neither '.' nor '..'.
-
-    Source: org.apache.kafka.common.internals.Topic.
-    """
-    if not isinstance(name, str) or not _TOPIC.fullmatch(name) or name in {".", ".."}:
-        raise ConfigError(
-            f"{where}: {name!r} is no topic name for Kafka: 1 to 249 of letters, digits, '.', '_' and '-'"
-        )
-    return name
 
 
 def check_group(name: object, where: str) -> str:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
+from time import monotonic
 from typing import Any, cast
 
 from confluent_kafka import Consumer as _Consumer
@@ -31,9 +32,35 @@ from karafka.config import Settings, masked
 from karafka.errors import BrokerError, ConfigError
 from karafka.messages import Place, Record
 
+# How long something is not said before it is heard again.
+QUIET = 60.0
+# What differs each time it is said again: the client's thread, and how long it took.
+_DIFFERS = re.compile(r"\[thrd:[^]]*\]: | \(after .*")
+
+
+class Once(logging.Filter):
+    """That a broker is away each client says at each try: heard once, until it was not said for a while. All of it is
+    heard where the level is DEBUG.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        match record.args:
+            case ("FAIL", _, str(text)) if not librdkafka_log.isEnabledFor(logging.DEBUG):
+                what = _DIFFERS.sub("", text)
+                before, self._said[what] = self._said.get(what, -QUIET), monotonic()
+                return self._said[what] - before >= QUIET
+            case _:
+                return True
+
+
 # What librdkafka itself logs: heard by whoever listens to this logger; what matters is told as events too.
 librdkafka_log = logging.getLogger("karafka.librdkafka")
 librdkafka_log.addHandler(logging.NullHandler())
+librdkafka_log.addFilter(Once())
 
 # The client's own methods, unbound: called by `map` without Python between.
 _partition: Any = Message.partition

@@ -54,6 +54,11 @@ class Diagnosis:
     def key(self) -> tuple[Cause, str]:
         return self.cause, self.about
 
+    @property
+    def once(self) -> str:
+        """The sentence for who asks a single time, and does not try again."""
+        return self.sentence.partition(" It is tried again")[0]
+
 
 _ADDRESS = re.compile(r"([\w.-]+:\d+)/")
 _CONNECT = re.compile(r"failed: ([^(]+?)(?: \(after|$)")

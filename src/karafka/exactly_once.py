@@ -171,7 +171,8 @@ class ExactlyOnce:
             # ours nobody else can commit its offsets.
             before, self._producer = self._producer, self._make()
             self._let_go(before)
-        unknown = isinstance(failed, TransactionError) and failed.unknown
+        # Who was fenced in its commit may have asked for it before: the client asks again where an answer is lost.
+        unknown = isinstance(failed, FencedError) or (isinstance(failed, TransactionError) and failed.unknown)
         while unknown and not self.gone():
             try:
                 # Another client of that id: the brokers bring to its end what the one before has begun.

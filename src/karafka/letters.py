@@ -9,7 +9,7 @@ from typing import Any, NotRequired, TypeAlias, TypedDict
 
 import msgspec
 
-from karafka.config import check_topic
+from karafka.checks import check_topic
 from karafka.errors import ConfigError, InvalidMessageError, words
 from karafka.messages import Header
 from karafka.parsers import JSON, Parser, check_parser

@@ -64,8 +64,8 @@ class Outbox:
         with self._lock:
             if self.over and letters:
                 raise RuntimeError(
-                    f"a message to {letters[0][1].topic!r} comes after the perform that sends it has ended: too late, "
-                    "its offset would not wait for it"
+                    f"a message to {letters[0][1].topic!r} comes after the perform that sends it has ended: too late "
+                    "for its transaction, or for its offset to wait for it"
                 )
             self.used = self.used or bool(letters)
             self.letters += letters

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from threading import Event, Lock, Thread, get_ident
 from typing import Any
 
-from karafka.client import Effect, Sender
+from karafka.client import Effect, Sender, Trouble
 from karafka.clock import NEVER
 from karafka.delivery import Failure, Fault, Handle, Untold
 from karafka.errors import ConfigError, DeliveryError, DeliveryTimeoutError
@@ -37,7 +37,8 @@ POLL = 0.1
 GLANCE = 0.02
 # How often an idle client is asked for news.
 IDLE = 1.0
-# How long the reason for which clients are given up, one after the other, is told only once.
+# How long the reason for which clients are given up, one after the other, is told only once; and for how long a trouble
+# is not heard of before it is told again.
 AGAIN = 60.0
 # A client that has not delivered in time is replaced once it is so old.
 OLD = 30.0
@@ -64,6 +65,8 @@ class Tally:
 
 # All that run, for forks.
 RUNNING: weakref.WeakSet[Poller] = weakref.WeakSet()
+# When each trouble was heard last, by code and topic, and by who is told.
+HEARD: weakref.WeakKeyDictionary[Events, dict[tuple[str, str | None], float]] = weakref.WeakKeyDictionary()
 
 
 class Poller:
@@ -223,6 +226,7 @@ class Poller:
         """Wait until all that was accepted has ended; how many messages have not after `timeout` seconds."""
         self.refuse_here("flush")
         by = time.monotonic() + timeout
+        self.glance()  # what the client has to say of itself is counted as waiting until it is heard
         self._flushing += 1
         try:
             while (left := self.client.waiting()) and not self._ended and (now := time.monotonic()) < by:
@@ -338,15 +342,22 @@ class Poller:
 
     def _hear(self) -> None:
         for trouble in self.client.news():
-            if trouble.effect is not Effect.END:
+            if trouble.effect is Effect.END:
+                if not self.over:
+                    self.end(f"{trouble.text} ({trouble.code})")
+            elif self._is_news(trouble):
                 self._events.tell(ProducerTroubled(code=trouble.code, error=trouble.text))
-            elif not self.over:
-                self.end(f"{trouble.text} ({trouble.code})")
         if self._unheard:
             unheard, self._unheard = self._unheard, Counter()
             for (topic, reason), count in unheard.items():
                 shown = "a message" if count == 1 else f"{count} messages"
                 _log.error("%s to %r not delivered, and nobody waits to hear of it: %s", shown, topic, reason)
+
+    def _is_news(self, trouble: Trouble) -> bool:
+        """Whether it was not heard for a while, of any client whose troubles are told to the same listeners."""
+        heard, cause, now = HEARD.setdefault(self._events, {}), (trouble.code, trouble.topic), time.monotonic()
+        before, heard[cause] = heard.get(cause, -NEVER), now
+        return now - before >= AGAIN
 
     def _call(self) -> None:
         """The thread of user code: it ends when there has been none for a while."""

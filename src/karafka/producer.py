@@ -66,6 +66,7 @@ from karafka.letters import (
     milliseconds,
     written,
 )
+from karafka.mapper import Names
 from karafka.messages import Header, Record
 from karafka.parsers import Parser
 from karafka.poller import CLOSE_TIMEOUT, POLL, RUNNING, Poller, Tally
@@ -140,21 +141,24 @@ class Producer:
         deliver: bool = True,
         events: Events | None = None,
         sender: Callable[[], Sender] | None = None,
+        names: Names | None = None,
     ) -> None:
         """`before_send`: each is given the `Outgoing` message and returns it, or another; what it raises refuses it.
         `max_wait_on_full`: seconds that sending waits for room in the client's queue. `deliver=False`: everything is
-        checked and recorded, nothing is sent (see `recorded`). `sender` replaces the client, for tests.
+        checked and recorded, nothing is sent (see `recorded`). `sender` replaces the client, for tests. `names`: how
+        topics are named in the cluster; an app's own to say.
 
         Raises `ConfigError` for what cannot work.
         """
         self._kafka = dict(kafka)
+        self._names = names
         self._recorder: Recorder | None = None
         if not deliver:
             self._recorder = Recorder()
             sender = partial(_same, self._recorder)
         elif sender is None:
             _check(self._kafka)
-            sender = partial(_connected, self._kafka)
+            sender = partial(_connected, self._kafka) if names is None else partial(_mapped, self._kafka, names)
         self._make = sender
         self._parser, self._parsers = parser, parsers
         self._writers = Writers(parser, parsers)
@@ -164,7 +168,7 @@ class Producer:
         self.events = events or Events()
         # Whether each message is told of, and of how many listeners that holds.
         self._told, self._listened = False, 0
-        self._lock, self._flushing = Lock(), Lock()
+        self._lock, self._flushing, self._renewing = Lock(), Lock(), Lock()
         self._closed = ""
         self._line: tuple[Poller, Quick] | None = None
         self._sent = 0
@@ -600,12 +604,21 @@ class Producer:
         line = self._line
         if line is not None and not line[0].over:
             return line[0]
-        client = _taken_over(self._make, by, lambda: self._closed)
-        with self._lock:
-            if self._closed:
-                client.close()
-                raise ProducerClosedError(self._closed)
-            return self._begun(client)[0]
+        # One at a time: of two clients with one id the later one would throw the other out.
+        if not self._renewing.acquire(timeout=max(0.0, by - time.monotonic())):
+            raise TransactionError("the transactional.id is still being taken over", retriable=True)
+        try:
+            line = self._line
+            if line is not None and not line[0].over:
+                return line[0]
+            client = _taken_over(self._make, by, lambda: self._closed)
+            with self._lock:
+                if self._closed:
+                    client.close()
+                    raise ProducerClosedError(self._closed)
+                return self._begun(client)[0]
+        finally:
+            self._renewing.release()
 
     # ── others like it ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -633,6 +646,7 @@ class Producer:
                     max_wait_on_full=self._max_wait,
                     events=self.events,
                     deliver=self._recorder is None,
+                    names=self._names,
                 )
                 if self._recorder is not None:
                     # What is recorded is in one place, however it was sent.
@@ -640,7 +654,7 @@ class Producer:
             return self._variants[mark]
 
     def _record_to(self, recorder: Recorder) -> None:
-        self._recorder, self._make = recorder, partial(_same, recorder)
+        self._recorder, self._make = recorder, partial(_same, recorder.beside())
 
     # ── waiting, and its end ─────────────────────────────────────────────────────────────────────────────────
 
@@ -707,6 +721,7 @@ class Producer:
         line = self.pipe._line  # noqa: SLF001 - of this class
         if line is None:
             return Statistics(failed=self._tally.failed, buffered=self.buffered)
+        line[0].glance()  # else what the client has to say of itself would count as waiting
         client = line[0].client
         return Statistics(
             failed=self._tally.failed, waiting=client.waiting(), buffered=self.buffered, client=client.statistics()
@@ -782,10 +797,12 @@ class Producer:
 
     def after_fork(self) -> None:
         """This is a child: what is under way and what is buffered is the parent's; the next send makes a client."""
-        self._lock, self._flushing = Lock(), Lock()
+        self._lock, self._flushing, self._renewing = Lock(), Lock(), Lock()
         self._line = self._estate.poller = None
         self._buffer.clear()
-        self._forked = self.transactions is not None
+        if self.transactions is not None:
+            self._forked = True
+            self.transactions.leave_behind()
 
 
 class Estate:
@@ -835,6 +852,12 @@ def _check(kafka: Mapping[str, Any]) -> None:
     from karafka.sender import check_producer  # noqa: PLC0415 - as below
 
     check_producer(kafka, "Producer(…)")
+
+
+def _mapped(kafka: Mapping[str, Any], names: Names) -> Sender:
+    from karafka.mapped import MappedSender, MappedTransactor  # noqa: PLC0415 - as below
+
+    return MappedTransactor(kafka, names) if "transactional.id" in kafka else MappedSender(kafka, names)
 
 
 def _connected(kafka: Mapping[str, Any]) -> Sender:

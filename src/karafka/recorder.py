@@ -66,6 +66,12 @@ class Recorder:
         self._open: list[Recorded] | None = None
         self._open_offsets: dict[Place, Kept] = {}
 
+    def beside(self) -> Recorder:
+        """Another client whose messages are kept in the same place; a transaction of this one is none of its."""
+        other = Recorder()
+        other.messages, other._ends, other._lock = self.messages, self._ends, self._lock
+        return other
+
     def send(self, letter: Letter, posted: Posted) -> None:
         with self._lock:
             payload, key = _bytes(letter.value), _bytes(letter.key)

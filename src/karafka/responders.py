@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 from karafka.application import Producing
-from karafka.config import check_topic
+from karafka.checks import check_topic
 from karafka.delivery import Delivery
 from karafka.errors import ConfigError, ResponderError
 from karafka.letters import Headers, Key, Row, written

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from inspect import iscoroutinefunction
 from typing import TypeAlias, TypedDict, Unpack, get_args
 
 from karafka.application import Application
-from karafka.checks import number, one_of, whole
-from karafka.config import Config, Settings, check_group, check_settings, check_start, check_topic
+from karafka.checks import check_topic, number, one_of, whole
+from karafka.config import Config, Settings, check_group, check_settings, check_start
 from karafka.controllers import (
     Answering,
     AnyController,
@@ -25,6 +25,7 @@ from karafka.controllers import (
 from karafka.errors import ConfigError
 from karafka.events import Events
 from karafka.handlers import handler_for
+from karafka.mapper import mapped
 from karafka.messages import Handler, PartitionHooks
 from karafka.naming import NAMED, Found, belonging
 from karafka.order import Order, lane_of
@@ -252,10 +253,14 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
-    """A consumer group on a cluster: what one listener reads. `kafka` are the settings it adds to the app's."""
+    """A consumer group on a cluster: what one listener reads. `kafka` are the settings it adds to the app's.
+
+    `lines` are all that is drawn for the group there, `routes` those of them that this process reads.
+    """
 
     group: str
     kafka: Settings
+    lines: tuple[Topic, ...]
     routes: tuple[Route, ...]
 
     @property
@@ -268,24 +273,30 @@ class Subscription:
         return tuple(one for one in self.routes if isinstance(one.topic.name, re.Pattern))
 
     def route_for(self, name: str) -> Route | None:
-        """The route of a topic: the one that names it, else the first whose pattern it matches."""
-        named = (one for one in self.routes if one.topic.name == name)
-        return next(named, None) or next((one for one in self.patterns if one.topic.matches(name)), None)
+        """The route of a topic: the one that names it, else the first whose pattern it matches.
+
+        None where that one is for another process: a pattern of ours does not take its messages.
+        """
+        named = (one for one in self.lines if one.name == name)
+        line = next(named, None) or next((one for one in self.lines if one.matches(name)), None)
+        return next((one for one in self.routes if one.topic is line), None)
 
 
 class Routes:
     """The routing table. Drawn while the app is declared, on one thread; read-only once a server is made."""
 
     def __init__(self, config: Config) -> None:
-        self._config = config
+        #: The app's: what lines have that say nothing else.
+        self.config = config
         self._groups: list[Group] = []
+        self._wanted: Callable[[str, Topic], bool] = lambda _group, _line: True
 
     def draw(self, *declarations: Topic | Group) -> None:
         """Add `topic(…)`s (to the app's default group, or the one they name) and `group(…)`s. Raises `ConfigError`."""
         for one in declarations:
             match one:
                 case Topic():
-                    self._add(Group(one.options.group or self._config.client_id, (one,)))
+                    self._add(Group(one.options.group or self.config.client_id, (one,)))
                 case Group():
                     self._add(one)
                 case _:
@@ -298,7 +309,16 @@ class Routes:
                     self._refuse_twice(old.name, old.topics, one)
         for index, one in enumerate(new.topics):
             self._refuse_twice(new.name, new.topics[:index], one)
+            self._check_mapped(one)
         self._groups.append(new)
+
+    def _check_mapped(self, line: Topic) -> None:
+        """The cluster's names of what is named lead back to it."""
+        if (mapper := self.config.topic_mapper) is not None:
+            if isinstance(line.name, str):
+                mapped(mapper, line.name)
+            if line.options.dead_letter is not None:
+                mapped(mapper, line.options.dead_letter.topic)
 
     @staticmethod
     def _refuse_twice(group: str, others: Sequence[Topic], one: Topic) -> None:
@@ -309,9 +329,22 @@ class Routes:
                     f"{one.controller.__qualname__}: a group reads a topic once; use group(…) for a second reader"
                 )
 
+    def select(self, wanted: Callable[[str, Topic], bool]) -> None:
+        """From here on this process has those lines alone of which `wanted(group, line)` holds, once all are drawn.
+
+        What is drawn stays what it is: where dead letters go, and which line of a group a topic belongs to.
+        """
+        self._wanted = wanted
+
     def __iter__(self) -> Iterator[tuple[str, Topic]]:
-        """Each topic with its group, as drawn."""
-        return ((group.name, topic) for group in self._groups for topic in group.topics)
+        """Each topic with its group, as drawn, of those selected."""
+        return ((group.name, line) for group in self._groups for line in group.topics if self._wanted(group.name, line))
+
+    @property
+    def graves(self) -> frozenset[str]:
+        """All topics that dead letters go to, whichever lines are selected."""
+        lines = (line for group in self._groups for line in group.topics)
+        return frozenset(line.options.dead_letter.topic for line in lines if line.options.dead_letter is not None)
 
     def subscriptions(self, events: Events, app: Application) -> tuple[Subscription, ...]:
         """What there is to read, a listener each: the routes of a group on one cluster, with their handlers made."""
@@ -319,11 +352,17 @@ class Routes:
         by_group: dict[str, list[Group]] = {}
         for one in self._groups:
             by_group.setdefault(one.name, []).append(one)
-        return tuple(
-            Subscription(group=name, kafka=kafka, routes=tuple(self._route(name, one, events, app) for one in topics))
+        found = (
+            Subscription(
+                group=name,
+                kafka=kafka,
+                lines=tuple(lines),
+                routes=tuple(self._route(name, one, kafka, events, app) for one in lines if self._wanted(name, one)),
+            )
             for name, parts in by_group.items()
-            for kafka, topics in _by_cluster(parts)
+            for kafka, lines in _by_cluster(parts)
         )
+        return tuple(one for one in found if one.routes)
 
     def _refuse_loops(self) -> None:
         """Refuse dead letters that come back, over whatever topics and groups of one cluster."""
@@ -342,15 +381,15 @@ class Routes:
                         )
                     way.append(after)
 
-    def _route(self, group: str, line: Topic, events: Events, app: Application) -> Route:
-        options, config = line.options, self._config
+    def _route(self, group: str, line: Topic, kafka: Settings, events: Events, app: Application) -> Route:
+        options, config = line.options, self.config
         controller = line.controller
         batch = issubclass(controller, BatchController)
         reading = payloads(options.parser, payload_type(controller))
         responder = _responder(line)
         answering = None if responder is None else _answering(line, responder.cls)
         context = Context(group, reading.parse, reading.decode, events, app, answering)
-        if options.exactly_once and config.kafka.get("isolation.level") == "read_uncommitted":
+        if options.exactly_once and {**config.kafka, **kafka}.get("isolation.level") == "read_uncommitted":
             raise ConfigError(
                 f"topic({line.shown!r}): exactly_once=True needs isolation.level=read_committed, the default: else a "
                 "partition could begin before the transaction of its former owner has ended"

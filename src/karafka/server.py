@@ -20,12 +20,11 @@ from time import monotonic, perf_counter
 from types import FrameType
 from typing import NoReturn, TypeAlias, TypeVar
 
-from karafka import policy
+from karafka import mapped, policy
 from karafka.aio import LoopPool, LoopThread
 from karafka.app import App
 from karafka.clock import NEVER, Clock, SystemClock
 from karafka.config import Settings
-from karafka.confluent import ConfluentConsumer, ConfluentTopics
 from karafka.contexts import within
 from karafka.errors import ConfigError
 from karafka.events import ServerQuiet, ServerStarted, ServerStopped, ServerStopping, StacksShown
@@ -33,7 +32,7 @@ from karafka.jobs import Pool
 from karafka.lifecycle import Lifecycle, Phase
 from karafka.lifespan import CLEANUP, HOOKS, Lifespan
 from karafka.listener import LISTENERS, Bounds, Listener
-from karafka.messages import PartitionHooks
+from karafka.messages import PartitionHooks, Place
 from karafka.notify import notify
 from karafka.outbox import Confirmed
 from karafka.policy import Policy, judge
@@ -451,7 +450,7 @@ class Server:
                 by_topic[name] = works[id(route)] if route is not None else None
             return by_topic[name]
 
-        queue = memory // CLIENT_SHARE
+        queue, names = memory // CLIENT_SHARE, self.app.names
         return Listener(
             group=subscription.group,
             topics=subscription.topics,
@@ -460,8 +459,8 @@ class Server:
                 {grave.topic for one in subscription.routes if (grave := one.policy.dead_letter) is not None}
             ),
             work=work,
-            client=lambda: ConfluentConsumer(kafka, group=subscription.group, queue=queue),
-            names=lambda: ConfluentTopics(kafka),
+            client=lambda: mapped.consumer(kafka, names, group=subscription.group, queue=queue),
+            names=lambda: mapped.topics(kafka, names),
             events=self.app.events,
             troubles=self._troubles_of(kafka),
             token=self._token,
@@ -502,11 +501,10 @@ class Server:
 
     def _wanted(self, subscription: Subscription) -> Callable[[str], bool] | None:
         """Which topics the patterns take: none that dead letters of ours go to."""
-        patterns = [route.topic for route in subscription.patterns]
-        if not patterns:
+        if not subscription.patterns:
             return None
-        graves = {line.options.dead_letter.topic for _, line in self.app.routes if line.options.dead_letter is not None}
-        return lambda name: name not in graves and any(one.matches(name) for one in patterns)
+        graves = self.app.routes.graves
+        return lambda name: name not in graves and subscription.route_for(name) is not None
 
     def _work(self, route: Route, subscription: Subscription) -> Work:
         burier = self._burier(route, subscription)
@@ -521,15 +519,15 @@ class Server:
             handler = Confirmed(handler, self._producer(subscription)).perform
         return Work(handler, route.policy, self._pool(route), burier, route.controller.__qualname__, hooks, transacting)
 
-    def _transacting(self, subscription: Subscription, transactional_id: str) -> Producer:
+    def _transacting(self, subscription: Subscription, place: Place) -> Producer:
         """A producer for the transactions of one partition; its listener closes it."""
+        # By the cluster's name: the topic of another environment is another. None has a colon, so no two have one id.
+        transactional_id = f"{subscription.group}:{self.app.in_kafka(place.topic)}:{place.partition}"
         kafka = {**self.app.config.kafka, **subscription.kafka}
         timeouts = (kafka.get(name, 0) for name in ("message.timeout.ms", "delivery.timeout.ms"))
         # The client takes none that is shorter than a message may take.
         longest = max(OPEN_TRANSACTION, *(int(one) for one in timeouts))
-        return self.app.producer_for(
-            {"transaction.timeout.ms": longest, **subscription.kafka, "transactional.id": transactional_id}
-        )
+        return self.app.producer_for({"transaction.timeout.ms": longest, **kafka, "transactional.id": transactional_id})
 
     def _pool(self, route: Route) -> Pool:
         """Workers of the route's own where it asks for them; else those that all share."""

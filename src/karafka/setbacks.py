@@ -17,7 +17,7 @@ from karafka.commits import Commits
 from karafka.errors import words
 from karafka.events import Events
 from karafka.jobs import Pool
-from karafka.messages import NO_HOOKS, Handler, Header, PartitionHooks, Record
+from karafka.messages import NO_HOOKS, Handler, Header, PartitionHooks, Place, Record
 from karafka.partition import Partition, Setback, State
 from karafka.policy import (
     Asked,
@@ -55,8 +55,8 @@ class Work:
     burier: Burier
     controller: str
     hooks: PartitionHooks = NO_HOOKS
-    #: Where the route is exactly-once: a producer with that `transactional.id`.
-    transacting: Callable[[str], Producer] | None = None
+    #: Where the route is exactly-once: a producer for the transactions of that partition.
+    transacting: Callable[[Place], Producer] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,8 @@ class Transaction:
         # Held while a message goes to the client, so that none goes after the end: into the next transaction.
         self._gate = Lock()
         self._failures = poller.failures
+        #: Why a message of it was not accepted, of several that were sent at once.
+        self.refused: DeliveryError | None = None
         #: How many messages were sent by it.
         self.count = 0
 
@@ -137,8 +139,11 @@ class Transaction:
         """Send what `Producer.letter` made."""
         with self._gate:
             self._check()
-            self.count += len(letters)
-            return self._pipe.post_many(letters)
+            handles = self._pipe.post_many(letters)
+            refused = [one.error for one in handles if one.error is not None]
+            self.count += len(letters) - len(refused)
+            self.refused = self.refused or next(iter(refused), None)
+        return handles
 
     def keep(
         self, offsets: Mapping[Place, Kept], member: object, by: float, stopped: Callable[[], object] = bool
@@ -152,7 +157,8 @@ class Transaction:
             if unsettled.remedy is Remedy.FENCED:
                 raise self._owner.given_up(self, unsettled, "its offsets were not taken") from unsettled
             raise TransactionError(
-                f"offsets were not taken into the transaction: {unsettled} ({unsettled.code})", retriable=True
+                f"offsets were not taken into the transaction: {unsettled} ({unsettled.code})",
+                retriable=unsettled.passes,
             ) from unsettled
 
     @property
@@ -177,6 +183,11 @@ class Transaction:
     def failed(self) -> DeliveryError | None:
         """Why a message of it was not delivered; None if none is known to have failed."""
         return self._poller.last_error if self._poller.failures > self._failures else None
+
+    def leave_behind(self) -> None:
+        """This is a child, after a fork: a thread of the parent's may hold the gate."""
+        self._gate = Lock()
+        self._over = self._over or "the process was forked: it is the parent's"
 
     def _check(self) -> None:
         if self._over:
@@ -224,7 +235,7 @@ class Transactions:
         try:
             return await asyncio.shield(asyncio.wrap_future(opening))
         except asyncio.CancelledError:
-            opening.add_done_callback(self._drop)  # nobody will end it who has not got it
+            self.aside(self._drop, opening)  # nobody will end it who has not got it
             raise
 
     def _drop(self, opening: Future[Transaction]) -> None:
@@ -274,6 +285,9 @@ class Transactions:
                     take(lambda _left: opened.transactor.begin(), by)
             except Unsettled as unsettled:
                 raise self.given_up(opened, unsettled, "not begun") from unsettled
+            except BaseException:
+                opened.poller.end(f"a beginning of {self._id!r} was interrupted")  # nobody knows whether one is open
+                raise
         except BaseException:
             self._turn.release()
             raise
@@ -289,6 +303,8 @@ class Transactions:
         try:
             with self.stepping:
                 self._commit(opened, over, by)
+            elapsed = time.monotonic() - self._since
+            self._events.tell(TransactionCommitted(transactional_id=self._id, count=opened.count, elapsed=elapsed))
         except TransactionError:
             raise
         except BaseException:
@@ -297,16 +313,21 @@ class Transactions:
             raise
         finally:
             self._release(opened)
-        elapsed = time.monotonic() - self._since
-        self._events.tell(TransactionCommitted(transactional_id=self._id, count=opened.count, elapsed=elapsed))
 
     def _commit(self, opened: Transaction, over: str, by: float) -> None:
         if over:
             if self._open is opened:
                 self._abort(opened, over, by)
             raise TransactionError(f"a transaction of {self._id!r} was not committed: {over}", retriable=False)
+        if opened.refused is not None:
+            self._abort(opened, str(opened.refused), by)
+            said = f"a transaction of {self._id!r} was aborted: {opened.refused}"
+            raise TransactionError(said, retriable=opened.refused.retriable) from opened.refused
         try:
             opened.poller.flush(max(0.0, by - time.monotonic()))
+            if opened.poller.over:  # it was not asked to commit
+                self._abort(opened, opened.poller.over, by)
+                raise self.given_up(opened, Unsettled(Remedy.END, "", opened.poller.over), "not committed")
             take(opened.transactor.commit, by)
         except Unsettled as unsettled:
             if unsettled.remedy is not Remedy.ABORT:
@@ -325,6 +346,9 @@ class Transactions:
             with self.stepping:
                 if self._open is opened:
                     self._abort(opened, reason, time.monotonic() + timeout)
+        except BaseException:
+            opened.poller.end(f"an abort of {self._id!r} was interrupted")
+            raise
         finally:
             self._release(opened)
 
@@ -342,6 +366,13 @@ class Transactions:
                     self._abort(opened, reason, time.monotonic() + max(STEP, timeout))
             finally:
                 self.stepping.release()
+
+    def leave_behind(self) -> None:
+        """This is a child, after a fork: what is open is the parent's, and so are the locks that its threads held."""
+        self._turn, self.stepping = Lock(), Lock()
+        self._open = self._owner = None
+        if self._last is not None:
+            self._last.leave_behind()
 
     def _abort(self, opened: Transaction, reason: str, by: float) -> None:
         failed = opened.failed

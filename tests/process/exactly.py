@@ -12,6 +12,7 @@ from typing import Self
 
 from confluent_kafka import Consumer, TopicPartition
 
+from karafka.devbroker import Kafka
 from tests.brokers import new_group
 from tests.process.servers import PYTHON, Server, app, started
 from tests.specs.exact import Line
@@ -29,6 +30,15 @@ class Pass(BatchController[int]):
         for one in self.messages:
             self.produce({target!r}, f"{{one.partition}} {{one.payload}}")
 """
+
+# What Kafka's log says when it took a transaction for ended without having written its end (KAFKA-20734).
+END_NOT_WRITTEN = "these partitions are likely deleted already and hence can be skipped"
+
+
+def all_ended(own: Kafka) -> bool:
+    """Whether Kafka has written the ends of all transactions, this time and the time before."""
+    logs = own.folder.log, own.folder.log.with_name("kafka.previous.log")
+    return not any(END_NOT_WRITTEN in log.read_text(errors="replace") for log in logs if log.exists())
 
 
 class Servers:

@@ -12,7 +12,7 @@ import pytest
 
 from karafka.devbroker import Kafka
 from tests.brokers import Running, until
-from tests.process.exactly import Reader, Servers
+from tests.process.exactly import Reader, Servers, all_ended
 from tests.specs.exact import Flow, Line
 from tests.specs.run import Stage
 
@@ -101,10 +101,6 @@ def test_what_a_dead_process_left_open_is_aborted_when_its_partition_is_taken_ov
     line.once(*counts)
 
 
-# What Kafka's log says when it took a transaction for ended without having written its end (KAFKA-20734).
-END_NOT_WRITTEN = "these partitions are likely deleted already and hence can be skipped"
-
-
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("strike", "kind"), [(Kafka.stop, "def"), (Kafka.kill, "async batch")])
 def test_the_broker_away_and_back_doubles_nothing(tmp_path: Path, strike: Callable[[Kafka], None], kind: str) -> None:
@@ -119,12 +115,6 @@ def test_the_broker_away_and_back_doubles_nothing(tmp_path: Path, strike: Callab
             return
         print("Kafka has not written the end of a transaction: begun anew")
     pytest.fail("Kafka never wrote all ends of transactions")
-
-
-def _all_ended(own: Kafka) -> bool:
-    """Whether Kafka has written all ends, this time and the time before."""
-    logs = own.folder.log, own.folder.log.with_name("kafka.previous.log")
-    return not any(END_NOT_WRITTEN in log.read_text(errors="replace") for log in logs)
 
 
 def _away_and_back(folder: Path, strike: Callable[[Kafka], None], kind: str) -> bool:
@@ -142,8 +132,8 @@ def _away_and_back(folder: Path, strike: Callable[[Kafka], None], kind: str) -> 
                     sleep(0.2 + turn)
                     own.start()
                     at, before = monotonic(), len(reader.times)
-                    until(lambda more=before: not _all_ended(own) or len(reader.times) > more + RATE, 90)  # type: ignore[misc]  # this turn's
-                    if not _all_ended(own):
+                    until(lambda more=before: not all_ended(own) or len(reader.times) > more + RATE, 90)  # type: ignore[misc]  # this turn's
+                    if not all_ended(own):
                         return False
                     print(f"{monotonic() - at:.1f} s after the broker was back {RATE} more results were seen")
             counts = flow.counts()

@@ -99,7 +99,10 @@ def test_a_message_whose_tries_are_spent_is_buried_and_the_rest_goes_on(line: Li
 
 
 def test_what_is_given_up_counts_as_finished(line: Line) -> None:
-    """Discarded, by itself or by its route's strategy, put off, or buried by hand: nothing is doubled."""
+    """Discarded, by itself or by its route's strategy, put off, or buried by hand: nothing is doubled.
+
+    What one sent before it discarded itself is sent; what one sent that failed is not.
+    """
     grave = line.stage.topic()
     line.send(range(12))
     postponed: set[int] = set()
@@ -121,6 +124,9 @@ def test_what_is_given_up_counts_as_finished(line: Line) -> None:
                 case 8:
                     self.pass_on()
                     raise KeyError("skipped")
+                case 10:
+                    self.pass_on()
+                    self.discard("nothing more")
             self.pass_on()
 
     def skips(error: BaseException, attempt: int) -> Skip | None:
@@ -129,7 +135,7 @@ def test_what_is_given_up_counts_as_finished(line: Line) -> None:
     app = line.app(Choosy, dead_letter=DeadLetter(grave, after=3, strategy=skips))
     with running(app, allow=(Failed,)) as server:
         line.done(12)
-        assert {event.offset for event in server.told(Discarded)} == {2, 8}
+        assert {event.offset for event in server.told(Discarded)} == {2, 8, 10}
         assert [event.offset for event in server.told(Buried)] == [6]
     assert line.seen() == [f"0 {number}" for number in range(12) if number not in {2, 6, 8}]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from karafka import App, ConfigError
+from karafka import App, ConfigError, Controller
 
 
 @pytest.fixture
@@ -75,3 +75,18 @@ def test_its_state_is_whatever_it_is_given(app: App) -> None:
 
     app.state = {"client": "other"}
     assert app.state == {"client": "other"}
+
+
+def test_settings_that_are_changed_hold_for_what_is_drawn_already(app: App) -> None:
+    """The width of lanes comes from them, say; what cannot be is refused as in `App`."""
+
+    @app.topic("videos", order="key")
+    class Videos(Controller[Any]):
+        def perform(self) -> None: ...
+
+    app.reconfigure(concurrency=17)
+
+    ((route,),) = [one.routes for one in app.subscriptions()]
+    assert (app.config.concurrency, route.policy.width) == (17, 17)
+    with pytest.raises(ConfigError, match="concurrency=0"):
+        app.reconfigure(concurrency=0)

@@ -15,6 +15,7 @@ import pytest
 
 import karafka
 from karafka import App, Backoff, DeadLetter
+from karafka.cli.main import ALIASES, COMMANDS
 from karafka.config import OWNED
 from karafka.routing import TopicOptions
 
@@ -60,6 +61,15 @@ def test_every_field_of_a_policy_is_documented_with_its_default(value: type) -> 
     for name, one in fields.items():
         default = one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
         assert documented[name] == ("" if default is dataclasses.MISSING else str(default))
+
+
+def test_every_command_is_documented() -> None:
+    """Each has its heading in cli.md, its letter there."""
+    text = (DOCS / "cli.md").read_text()
+    headings = "\n".join(line for line in text.splitlines() if line.startswith("## "))
+
+    assert [name for name in COMMANDS if name != "help" and f"`karafka {name}`" not in headings] == []
+    assert [letter for letter, name in ALIASES.items() if f"`{letter}` {name}" not in text.replace("\n", " ")] == []
 
 
 def test_every_setting_that_is_refused_is_documented() -> None:

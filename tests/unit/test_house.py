@@ -25,6 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "client",
             "confluent",
             "sender",
+            "mapped",
             "poller",
             "recorder",
             "transactions",
@@ -41,6 +42,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "quarantine",
             "hooks",
             "diagnosis",
+            "releases",
+            "cluster",
             "troubles",
             "starts",
             "watch",
@@ -50,7 +53,18 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         *("aio", "pool", "relay", "moments", "listener", "watchdog"),
     ),
     (
-        *("checks", "assignment", "metadata", "messages", "contexts", "parsers", "policy", "config"),
+        *(
+            "checks",
+            "environment",
+            "mapper",
+            "assignment",
+            "metadata",
+            "messages",
+            "contexts",
+            "parsers",
+            "policy",
+            "config",
+        ),
         *("delivery", "letters", "application"),
     ),
     ("errors", "clock", "lifecycle", "stacks", "signals", "events"),
@@ -60,7 +74,7 @@ ROOF, HALL, DECLARE, RUN, CELLAR, GROUND = range(len(FLOORS))
 ANNEXES = {"instrumentation": {"events"}, "devbroker": {"errors"}}
 # Others' libraries enter by one door each.
 DOORS = {
-    "confluent_kafka": {"confluent", "sender", "devbroker.embedded"},
+    "confluent_kafka": {"confluent", "sender", "cluster", "devbroker.embedded"},
     "msgspec": {"parsers", "delivery", "events", "letters"},
     "click": {"cli"},
     "rich": {"cli"},

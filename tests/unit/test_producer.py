@@ -543,12 +543,29 @@ class TestStatistics:
         producer.produce_async("bad", b"")
         producer.produce_async("orders", b"")
         turn(producer)
+        post.open = False
         producer.produce_async("orders", b"")
         producer.buffer("orders", b"")
 
         found = producer.statistics()
         assert (found.failed, found.waiting, found.buffered) == (1, 1, 1)
         assert found.client == post.statistics()
+
+    def test_messages_alone_wait(self, producer: Producer, post: Post) -> None:
+        """The client counts what it has to say as well: its statistics, its troubles."""
+        messages, serve, said = post.waiting, post.serve, ["statistics", "a trouble"]
+
+        def served(timeout: float) -> None:
+            said.clear()
+            serve(timeout)
+
+        post.waiting, post.serve = lambda: messages() + len(said), served  # type: ignore[method-assign]  # as the client
+        post.open = False
+        producer.produce_async("orders", b"")
+
+        assert producer.statistics().waiting == 1
+        said.append("another trouble")
+        assert producer.flush(0.0) == 1
 
 
 def test_the_errors_are_of_one_tree() -> None:

@@ -51,7 +51,9 @@ def told(producer: Producer, kind: type[E]) -> list[E]:
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [one.getMessage() for one in caplog.records if one.name == "karafka.producer"]
+    """Without what producers of other tests say, when they are collected."""
+    said = [one.getMessage() for one in caplog.records if one.name == "karafka.producer"]
+    return [one for one in said if "the producer is gone" not in one]
 
 
 class TestAccepted:
@@ -234,13 +236,20 @@ class TestLogged:
         with pytest.raises(DeliveryError):
             producer.produce_sync("late", b"")
         heard: list[Handle] = []
+        post.open = False  # it ends when somebody waits for it, not before
         producer.produce_async("late", b"").add_done_callback(heard.append)
+        post.open = True
         answers: list[str | None] = []
         producer.bury("late", house.Letter("orders", 0, 0), [], answers.append)
 
+        def answer() -> None:
+            post.open = True
+            turn(producer)
+
         async def awaiting() -> None:
+            post.open = False
             handle = producer.produce_async("late", b"")
-            asyncio.get_running_loop().call_soon(turn, producer)
+            asyncio.get_running_loop().call_soon(answer)
             with pytest.raises(DeliveryError):
                 await handle
 
@@ -339,6 +348,42 @@ class TestTroubles:
 
         assert ProducerTroubled(code="_ALL_BROKERS_DOWN", error="2/2 brokers are down") in heard
         assert handle.result().offset == 0
+
+    def test_what_lasts_is_told_once_however_many_clients_say_it(self, passing: Passing) -> None:
+        """A route with exactly_once has a client for each partition: all of them miss the broker that is away."""
+        posts = [Post(passing.wait) for _ in range(3)]
+        left = iter(posts)
+        events = Events()
+        heard: list[ProducerTroubled] = []
+        events.on(ProducerTroubled, heard.append)
+        producers = [Producer({}, events=events, sender=lambda: next(left)) for _ in posts]
+
+        def say(code: str, text: str) -> None:
+            for producer, post in zip(producers, posts, strict=True):
+                post.troubles.append(Trouble(code, text, Effect.NEWS))
+                producer.produce_async("orders", b"")
+                turn(producer)
+
+        for second in range(0, 200, 30):
+            say("_TRANSPORT", f"a:1: connection refused (after {second} ms)")
+            passing.clock.advance(30)
+        assert [one.error for one in heard] == ["a:1: connection refused (after 0 ms)"]
+        say("_RESOLVE", "a: no such host")
+        assert [one.code for one in heard] == ["_TRANSPORT", "_RESOLVE"]
+        passing.clock.advance(60)
+        say("_TRANSPORT", "a:1: connection refused")
+        assert [one.code for one in heard] == ["_TRANSPORT", "_RESOLVE", "_TRANSPORT"]
+
+    def test_whoever_listens_hears_of_it(self, passing: Passing) -> None:
+        """Also where another producer, with events of its own, has told it."""
+        for _ in range(2):
+            post = Post(passing.wait)
+            producer = Producer({}, sender=lambda post=post: post)  # type: ignore[misc]  # this turn's
+            heard = told(producer, ProducerTroubled)
+            post.troubles.append(Trouble("_TRANSPORT", "connection refused", Effect.NEWS))
+            producer.produce_async("orders", b"")
+            turn(producer)
+            assert len(heard) == 1
 
     @pytest.mark.parametrize("found", ["by the client", "by a message"])
     def test_a_client_of_no_more_use_is_told_once(self, passing: Passing, found: str) -> None:

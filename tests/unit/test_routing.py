@@ -233,6 +233,56 @@ class TestRefusals:
             group("a", topic("orders", Orders), kafka={"group.id": "x"})
 
 
+class TestSelecting:
+    """A process may have some of the lines; the others stay what they are to the group."""
+
+    def test_only_what_is_selected_is_read(self, routes: Routes) -> None:
+        """A group of which nothing is left has no listener."""
+        routes.draw(group("a", topic("orders", Orders), topic("clicks", Clicks)), group("b", topic("orders", Totals)))
+
+        routes.select(lambda group, line: group == "a" and line.name == "orders")
+
+        (one,) = subscriptions(routes)
+        assert (one.group, one.topics) == ("a", ("orders",))
+        assert [line.controller for _, line in routes] == [Orders]
+
+    def test_a_pattern_leaves_alone_what_another_line_of_its_group_reads(self, routes: Routes) -> None:
+        """Else a topic would go to another controller wherever its own line is left out."""
+        routes.draw(
+            topic("orders", Orders), topic(re.compile("ord.*"), Clicks), topic(re.compile("(ord|pay).*"), Totals)
+        )
+
+        routes.select(lambda _, line: line.controller is Totals)
+
+        (one,) = subscriptions(routes)
+        routed = {name: one.route_for(name) for name in ("orders", "ordered", "payments")}
+        assert {name: route.controller if route else None for name, route in routed.items()} == {
+            "orders": None,
+            "ordered": None,
+            "payments": Totals,
+        }
+
+    def test_dead_letters_of_what_is_left_out_are_known(self, routes: Routes) -> None:
+        """No pattern may read them."""
+        routes.draw(topic("orders", Orders, dead_letter=DeadLetter("dead")), topic(re.compile("d.*"), Clicks))
+
+        routes.select(lambda _, line: line.controller is Clicks)
+
+        assert routes.graves == {"dead"}
+
+    def test_loops_through_what_is_left_out_are_refused(self, routes: Routes) -> None:
+        """Another process reads it."""
+        routes.draw(
+            topic("orders", Orders, dead_letter=DeadLetter("clicks")),
+            topic("clicks", Clicks, dead_letter=DeadLetter("orders")),
+        )
+
+        routes.select(lambda _, line: line.name == "orders")
+
+        with pytest.raises(ConfigError, match="round for ever"):
+            subscriptions(routes)
+
+
 class TestAsyncParsers:
     """A parser that must be awaited needs a perform that waits."""
 

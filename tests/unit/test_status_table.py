@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from karafka.checks import duration, size
-from karafka.cli.status import cells, drawn, lasted, plain
+from karafka.cli.status import cells, lasted, table
 from karafka.errors import ConfigError
 
 RUNNING = {
@@ -41,10 +41,10 @@ def test_nothing_and_zero_are_not_the_same() -> None:
 
 
 def test_for_a_pipe_it_is_columns_of_text() -> None:
-    title, *table = plain(SUPERVISOR).splitlines()
+    title, *lines = table(SUPERVISOR).plain().splitlines()
 
     assert title == "videos: running, up 1m 30s, supervisor pid 4700"
-    assert table == [
+    assert lines == [
         "process   pid  state    uptime  parts        lag  msg/s  memory  handler  oldest",
         "      1  4711  running  2h 05m     12  1,234,567  2,346   45 MB     0.4s  1m 11s",
         "      2     -  waiting       -      -          -      -       -        -       -",
@@ -54,7 +54,7 @@ def test_for_a_pipe_it_is_columns_of_text() -> None:
 @pytest.mark.parametrize("width", [80, 140])
 def test_on_a_terminal_it_is_a_table_with_all_of_it(width: int) -> None:
     written = io.StringIO()
-    Console(file=written, width=width, force_terminal=True).print(drawn(SUPERVISOR))
+    Console(file=written, width=width, force_terminal=True).print(table(SUPERVISOR).drawn())
 
     text = written.getvalue()
     assert all(cell in text for cell in ("4711", "running", "2h 05m", "1,234,567", "45 MB", "videos"))

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from karafka.devbroker import Kafka, artifacts
 from karafka.devbroker.artifacts import Fetched
@@ -33,6 +31,15 @@ def broker(port: int, folder: Path, *, reset: bool) -> None:
     """Run a one-node Apache Kafka for development, no Java or Docker needed.
 
     The first time fetches about 45 MB. Ctrl-C stops it cleanly, a second Ctrl-C at once.
+
+    \b
+    Examples:
+      karafka broker             on localhost:9092, its data in .karafka/
+      karafka broker --port 0    wherever there is room
+      karafka broker --reset     without what it held
+
+    Exit status: 0 after a stop; 1 when it cannot start, or ends by itself; 130 when it was killed, or stopped before it
+    was ready.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -69,6 +76,10 @@ def finish(kafka: Kafka) -> None:
 @contextmanager
 def shown() -> Iterator[artifacts.Progress]:
     """Show a start to the person who waits for it: a bar on a terminal, plain lines elsewhere or with NO_COLOR."""
+    # Imported here: `--help` needs none of it.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn  # noqa: PLC0415
+
     console = Console(stderr=True)
     if not console.is_terminal or os.environ.get("NO_COLOR"):
         click.echo("Starting Apache Kafka...", err=True)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 import click
 
 from karafka.checks import duration, size
+from karafka.cli.choice import Choice
+from karafka.cli.options import app_option, choice_options
 from karafka.config import Settings
 from karafka.errors import ConfigError
 
@@ -37,15 +39,15 @@ def _limit(name: str, read: Callable[[str], float], said: str) -> Decorator:
 
 
 @click.command()
-@click.option(
-    "-A", "--app", "target", metavar="MODULE:ATTRIBUTE", help="The app; app.py's `app`, or $KARAFKA_APP, else."
-)
+@app_option
 @click.option("--embedded", is_flag=True, help="Start librdkafka's own cluster for it: at once, and forgotten at exit.")
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     show_default=True,
+    envvar="KARAFKA_LOG_LEVEL",
+    show_envvar=True,
     help="How much is said.",
 )
 @click.option(
@@ -53,7 +55,12 @@ def _limit(name: str, read: Callable[[str], float], said: str) -> Decorator:
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
+    envvar="KARAFKA_LOG_FORMAT",
+    show_envvar=True,
     help="Lines to read, or a JSON object a line.",
+)
+@click.option(
+    "--concurrency", type=click.IntRange(1), metavar="N", help="So many shared workers; App(concurrency=…) else."
 )
 @click.option(
     "--processes", type=click.IntRange(1), metavar="N", help="So many servers side by side; App(processes=…) else."
@@ -63,7 +70,10 @@ def _limit(name: str, read: Callable[[str], float], said: str) -> Decorator:
 @_limit("--max-handler-age", duration, "Kill and replace a process whose handler runs longer.")
 @_limit("--hang-after", duration, "Kill and replace a process that does not get on for so long; 60s else.")
 @click.option("--static-membership", is_flag=True, help="Give each process a name in its groups that outlives it.")
-def server(target: str | None, *, embedded: bool, log_level: str, log_format: str, **several: Any) -> None:
+@choice_options
+def server(
+    target: str | None, *, embedded: bool, log_level: str, log_format: str, concurrency: int | None, **several: Any
+) -> None:
     """Consume: route what arrives to the controllers, until INT, TERM or QUIT.
 
     \b
@@ -72,18 +82,26 @@ def server(target: str | None, *, embedded: bool, log_level: str, log_format: st
       karafka server -A shop.main:app      another module
       karafka server --embedded            no broker at hand
       karafka server --processes 4         for work that keeps a processor busy
+      karafka server --group 'search-*'    some of its consumer groups, the others elsewhere
+      karafka server --exclude-topic logs  all topics but one
+
+    Exit status: 0 after a stop in order; 1 for what was configured wrong, or an on_start hook that failed; 2 when work
+    outlasted shutdown_timeout; 3 when a listener died or the client is of no more use; else what user code asked for
+    by SystemExit.
     """
     # Imported here: `--help` needs none of it.
     from karafka.cli.load import load_app  # noqa: PLC0415
     from karafka.instrumentation import LogListener, configure_logging  # noqa: PLC0415
     from karafka.server import Server, end  # noqa: PLC0415
 
+    choice = Choice.taken(several)
     _take_signals()
     link, folder = _link(), _folder()
     number = link.number if link is not None else None
     configure_logging(log_level, "json" if log_format == "json" else "text", number)
     if not embedded:
         app = load_app(target)
+        _change(app, choice, concurrency)
         LogListener(app.events)
         if link is not None:
             _be_one_of_several(app, link, static=several["static_membership"])
@@ -101,13 +119,21 @@ def server(target: str | None, *, embedded: bool, log_level: str, log_format: st
 
     with Embedded() as broker:
         app = load_app(target)
+        _change(app, choice, concurrency)
         _point(app, broker)
-        broker.create(line.name for _, line in app.routes if isinstance(line.name, str))
+        broker.create(app.in_kafka(line.name) for _, line in app.routes if isinstance(line.name, str))
         click.echo(f"{NOTICE} Address: {broker.bootstrap}", err=True)
         LogListener(app.events)
         consuming = Server(app)
         status = consuming.run()
     end(consuming, status)
+
+
+def _change(app: App, choice: Choice, concurrency: int | None) -> None:
+    """What is told by hand wins over what the app says."""
+    choice.apply(app)
+    if concurrency is not None:
+        app.reconfigure(concurrency=concurrency)
 
 
 def _link() -> Link | None:

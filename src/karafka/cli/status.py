@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
+from karafka.cli.options import json_option
+from karafka.cli.tables import Table, show
 from karafka.processes.runtime import answers
 
 HEADINGS = ("process", "pid", "state", "uptime", "parts", "lag", "msg/s", "memory", "handler", "oldest")
-# Those that are words; the others are numbers, and stand to the right.
-WORDS = frozenset({"state"})
+NUMBERS = frozenset(HEADINGS) - {"state"}
 COLOURS: Mapping[str, str] = {
     "running": "green",
     "starting": "yellow",
@@ -30,11 +28,17 @@ COLOURS: Mapping[str, str] = {
     "-A", "--app", "target", metavar="MODULE:ATTRIBUTE", help="Of this app alone; of all that run here, else."
 )
 @click.option("--client-id", metavar="NAME", help="Of the app of that client_id alone.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
+@json_option
 def status(target: str | None, client_id: str | None, *, as_json: bool) -> None:
     """How the processes of `karafka server --processes N` are, of every one that this user runs on this machine.
 
-    Exit status 1 if none does.
+    \b
+    Examples:
+      karafka status                       all that run here
+      karafka status --client-id videos    those of one app
+      karafka status --json                for a program
+
+    Exit status: 1 when none runs.
     """
     if target is not None:
         from karafka.cli.load import load_app  # noqa: PLC0415 - needs the client
@@ -43,12 +47,8 @@ def status(target: str | None, client_id: str | None, *, as_json: bool) -> None:
     found = sorted((one for one in answers() if client_id in {None, one["client_id"]}), key=_named)
     if as_json:
         click.echo(json.dumps(found, indent=2))
-    elif sys.stdout.isatty():
-        console = Console()
-        for one in found:
-            console.print(drawn(one))
     else:
-        click.echo("\n\n".join(map(plain, found)), nl=bool(found))
+        show(*map(table, found))
     if not found:
         whose = "" if client_id is None else f" of {client_id!r}"
         click.echo(
@@ -87,35 +87,17 @@ def _cell(name: str, value: Any) -> str:
             return str(value)
 
 
-def plain(supervisor: Mapping[str, Any]) -> str:
-    """For a pipe: columns, and nothing that only a terminal understands."""
-    rows: Sequence[tuple[str, ...]] = [HEADINGS, *map(cells, supervisor["processes"])]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(
-            cell.ljust(width) if heading in WORDS else cell.rjust(width)
-            for heading, cell, width in zip(HEADINGS, row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    )
-    return "\n".join([title(supervisor), *lines])
-
-
-def drawn(supervisor: Mapping[str, Any]) -> Table:
-    """For a terminal."""
-    table = Table(
+def table(supervisor: Mapping[str, Any]) -> Table:
+    """A supervisor's processes."""
+    processes = supervisor["processes"]
+    return Table(
+        headings=HEADINGS,
+        rows=[cells(process) for process in processes],
         title=title(supervisor),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        show_edge=False,
-        pad_edge=False,
+        numbers=NUMBERS,
+        styles=[COLOURS.get(process["state"]) for process in processes],
+        whole=True,
     )
-    for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading in WORDS else "right", no_wrap=True)
-    for process in supervisor["processes"]:
-        table.add_row(*cells(process), style=COLOURS.get(process["state"]))
-    return table
 
 
 def lasted(seconds: float) -> str:

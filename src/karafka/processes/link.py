@@ -18,6 +18,7 @@ from contextlib import suppress
 from threading import Lock, Thread, main_thread
 from time import monotonic, sleep
 
+from karafka import mapped
 from karafka.confluent import ConfluentTopics
 from karafka.errors import BrokerError
 from karafka.events import SupervisorGone
@@ -171,7 +172,8 @@ class Link(Thread):
             mine = [place for place in places if one.group == group and one.route_for(place.topic) is not None]
             if self._server is not None and mine:
                 if id(one) not in self._topics:
-                    self._topics[id(one)] = ConfluentTopics(self._server.app.kafka_for(one.kafka))
+                    app = self._server.app
+                    self._topics[id(one)] = mapped.topics(app.kafka_for(one.kafka), app.names)
                 ends |= self._topics[id(one)].ends(mine, ENDS_TIMEOUT)
         return ends
 
