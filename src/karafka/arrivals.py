@@ -7,6 +7,7 @@ thread's alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,6 +25,9 @@ from karafka.partition import Partition
 from karafka.policy import Policy
 from karafka.setbacks import Work
 from karafka.starts import TIMEOUT, Begin, resolve
+
+# Of so many it is asked which of them a transaction keeps back.
+MOST = 20
 
 
 class Arrivals:
@@ -64,11 +68,13 @@ class Arrivals:
 
         Raises the `BrokerError` that says so.
         """
-        try:
-            self._names().committed(self._group, places, TIMEOUT)
-        except BrokerError as error:
-            if error.code:
-                raise
+        pending: list[Place] = []
+        with suppress(BrokerError):
+            pending = self._names().pending(self._group, places[:MOST], TIMEOUT)
+        if pending:
+            names = ", ".join(f"{topic}/{number}" for topic, number in pending)
+            said = f"what is committed of {names} is part of a transaction that has not ended"
+            raise BrokerError(said, retriable=True, code="UNSTABLE_OFFSET_COMMIT")
 
     def arrive(self, begins: Mapping[Place, Begin]) -> None:
         """They begin there: what they say of their topics is told, and known from now on."""

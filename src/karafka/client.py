@@ -165,6 +165,9 @@ class Topics(Protocol):
     def committed(self, group: str, places: Sequence[Place], timeout: float) -> dict[Place, Kept | None]:
         """What `group` has committed, once no transaction that may change it is open. Raises `BrokerError`."""
 
+    def pending(self, group: str, places: Sequence[Place], timeout: float) -> list[Place]:
+        """Those of which what is committed is part of a transaction that has not ended. Raises `BrokerError`."""
+
     def unowned(self, group: str, topics: Sequence[str], timeout: float) -> frozenset[Place] | None:
         """Partitions of `topics` that no member of `group` has; None while they are being shared out.
 

@@ -181,6 +181,10 @@ class MappedTopics(ConfluentTopics):
         there, here = self._places.there, self._places.here
         return {here(one): kept for one, kept in super().committed(group, list(map(there, places)), timeout).items()}
 
+    def pending(self, group: str, places: Sequence[Place], timeout: float) -> list[Place]:
+        there, here = self._places.there, self._places.here
+        return list(map(here, super().pending(group, list(map(there, places)), timeout)))
+
     def unowned(self, group: str, topics: Sequence[str], timeout: float) -> frozenset[Place] | None:
         found = super().unowned(group, list(map(self._places.names.there, topics)), timeout)
         return None if found is None else frozenset(map(self._places.here, found))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from confluent_kafka import ConsumerGroupState, Producer
 from confluent_kafka.admin import AdminClient
@@ -95,6 +97,7 @@ def test_the_newest_messages_of_all_partitions(broker: Broker) -> None:
     for round_ in range(3):
         for partition in (0, 1):
             broker.send(topic, [f"{round_}-{partition}"], partition)
+        time.sleep(0.01)  # those of one millisecond come by partition
 
     assert values(newest(broker, topic, 4)) == [b"1-0", b"1-1", b"2-0", b"2-1"]
     assert values(newest(broker, topic, 2, partition=0)) == [b"1-0", b"2-0"]

@@ -41,6 +41,9 @@ class Answers:
     def committed(self, group: str, places: Sequence[Place], timeout: float) -> dict[Place, Kept | None]:
         raise AssertionError("the watch does not ask for it")
 
+    def pending(self, group: str, places: Sequence[Place], timeout: float) -> list[Place]:
+        raise AssertionError("the watch does not ask for it")
+
     def unowned(self, group: str, topics: Sequence[str], timeout: float) -> frozenset[Place] | None:
         self._ask("unowned")
         return self.nobodys
