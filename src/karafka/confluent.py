@@ -243,6 +243,8 @@ class ConfluentConsumer:
         self._forgetful = classic and self._incremental and "group.instance.id" in kafka
         # Whether it is being closed; whether one of the group's callbacks has run since that was last asked.
         self._closing = self._called = False
+        # What the client was given under incremental rebalances, and has not given up.
+        self._held: set[Place] = set()
         self._client = _Consumer(settings, logger=librdkafka_log)
 
     # ── taking part ──────────────────────────────────────────────────────────────────────────────────────────
@@ -329,14 +331,7 @@ class ConfluentConsumer:
         patience = 0.0
         while True:
             self._called = False
-            try:
-                messages = self._client.consume(1_000, patience)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except:  # noqa: E722 - on 3.11 a KafkaError can get here, which is no BaseException
-                # A member that was thrown out twice over gives up twice what it owned once: the binding, which gives it
-                # up for us after the callback, is refused the second time, and says so here.
-                messages = []
+            messages = self._client.consume(1_000, patience)
             if not messages and not self._called:
                 return
             patience = LAST_CALL if self._called else 0.0
@@ -441,6 +436,7 @@ class ConfluentConsumer:
             self._starts.update(starts)
             if self._incremental:
                 client.incremental_assign(placed)
+                self._held.update(starts)
             else:
                 client.assign(placed)
             # The client remembers a pause across revocation: without this the partition stays silent for ever.
@@ -449,21 +445,33 @@ class ConfluentConsumer:
         except BaseException as error:  # noqa: BLE001 - a callback that raises makes the client drop messages
             self._ended(error)
 
-    def _on_revoke(self, _client: _Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_revoke(self, client: _Consumer, partitions: list[TopicPartition]) -> None:
         self._called = True
         try:
             assert self._rebalance is not None  # noqa: S101
             self._rebalance.revoked([_place(one) for one in partitions])
+            self._give_up(client, partitions)
         except BaseException as error:  # noqa: BLE001
             self._ended(error)
 
-    def _on_lost(self, _client: _Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_lost(self, client: _Consumer, partitions: list[TopicPartition]) -> None:
         self._called = True
         try:
             assert self._rebalance is not None  # noqa: S101
             self._rebalance.lost([_place(one) for one in partitions])
+            self._give_up(client, partitions)
         except BaseException as error:  # noqa: BLE001
             self._ended(error)
+
+    def _give_up(self, client: _Consumer, partitions: list[TopicPartition]) -> None:
+        """The binding gives up `partitions` after the callback. Where some of them were never taken, as in a close, or
+        were given up before, that is refused, and the client waits for it for ever: `close` too, with the GIL.
+        """
+        if self._incremental:
+            mine = [one for one in partitions if _place(one) in self._held]
+            self._held.difference_update(map(_place, mine))
+            if len(mine) != len(partitions):
+                client.incremental_unassign(mine)
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         offsets = {_place(one): one.offset for one in partitions}

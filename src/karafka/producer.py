@@ -283,7 +283,7 @@ class Producer:
                     topic, payload, key=key, headers=headers, partition=partition, timestamp=timestamp, label=label
                 )
             return handle.result()
-        by = NEVER if timeout is None else time.monotonic() + timeout
+        by = _until(timeout)
         handle = self.produce_async(
             topic, payload, key=key, headers=headers, partition=partition, timestamp=timestamp, label=label, _by=by
         )
@@ -366,7 +366,7 @@ class Producer:
                 handles = transaction.produce_many_async(messages)
                 handles.wait(timeout)
             return handles.wait()
-        by = NEVER if timeout is None else time.monotonic() + timeout
+        by = _until(timeout)
         return Handles(self.post_many(self._letters(messages), by)).wait(_left(by))
 
     def tombstone(
@@ -529,7 +529,7 @@ class Producer:
         What failed and may succeed later is buffered again, in front. Raises `QueueFullError`, `PartlyDeliveredError`.
         """
         refuse_in_loop("flush_sync", "await producer.flush_async()")
-        by = NEVER if timeout is None else time.monotonic() + timeout
+        by = _until(timeout)
         sent, error = self._send_buffered(by)
         try:
             deliveries = Handles([handle for _, handle in sent]).wait(_left(by))
@@ -825,6 +825,11 @@ class Estate:
             _log.error("%d buffered messages to %s were not sent: %s", left, topics, reason)
             self._buffer.clear()
         return left
+
+
+def _until(timeout: float | None) -> float:
+    """When so many seconds have passed; never for None."""
+    return NEVER if timeout is None else time.monotonic() + timeout
 
 
 def _left(by: float) -> float | None:

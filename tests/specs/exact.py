@@ -8,7 +8,7 @@ from threading import Event, Thread
 from time import monotonic
 from typing import Any, Self
 
-from confluent_kafka import Message
+from confluent_kafka import KafkaError, Message
 from confluent_kafka import Producer as Client
 
 from karafka import App, Backoff, BatchController, Controller, Server
@@ -170,13 +170,18 @@ class Flow:
         self._over = Event()
         self._thread = Thread(target=self._run, daemon=True)
         self.sent = 0
+        self._lost: list[str] = []
+
+    def _told(self, error: KafkaError | None, _message: Message) -> None:
+        if error is not None:
+            self._lost.append(error.name())
 
     def _run(self) -> None:
         began = monotonic()
         while not self._over.wait(0.01):
             for number in range(self.sent, int((monotonic() - began) * self._rate)):
                 partition, payload = number % self._line.partitions, str(number // self._line.partitions)
-                self._client.produce(self._line.source, payload, partition=partition)
+                self._client.produce(self._line.source, payload, partition=partition, on_delivery=self._told)
                 self.sent = number + 1
             self._client.poll(0)
 
@@ -193,3 +198,4 @@ class Flow:
         self._over.set()
         self._thread.join(10)
         assert self._client.flush(30) == 0
+        assert self._lost == [], "what was not sent cannot be performed"

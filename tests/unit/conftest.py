@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 import pytest
 
 from tests.unit.house import House
+from tests.unit.notary import Register, on_paper
+from tests.unit.post import Passing
 
 Build: TypeAlias = Callable[..., House]
 
@@ -29,3 +31,19 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Build:
 def house(build: Build) -> House:
     """Reads `orders`, partitions 0 and 1, with the policy that a route has by default."""
     return build()
+
+
+@pytest.fixture
+def paper(monkeypatch: pytest.MonkeyPatch) -> tuple[Passing, Register]:
+    """Time that is moved by hand, and what the brokers know of a `transactional.id`."""
+    return on_paper(monkeypatch)
+
+
+@pytest.fixture
+def passing(paper: tuple[Passing, Register]) -> Passing:
+    return paper[0]
+
+
+@pytest.fixture
+def register(paper: tuple[Passing, Register]) -> Register:
+    return paper[1]

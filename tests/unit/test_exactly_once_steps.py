@@ -41,16 +41,6 @@ def paper(monkeypatch: pytest.MonkeyPatch) -> tuple[Passing, Register]:
     return on_paper(monkeypatch)
 
 
-@pytest.fixture
-def passing(paper: tuple[Passing, Register]) -> Passing:
-    return paper[0]
-
-
-@pytest.fixture
-def register(paper: tuple[Passing, Register]) -> Register:
-    return paper[1]
-
-
 def pass_on(run: Run, record: Record) -> None:
     """What most performs here do: send a result."""
     keep(run, record, f"result {record.offset()}")

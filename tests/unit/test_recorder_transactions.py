@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
@@ -15,22 +14,7 @@ from karafka.events import Event, TransactionAborted, TransactionBegun, Transact
 from karafka.messages import Place
 from karafka.producer import Producer
 from karafka.transactions import Transaction
-
-Body = Callable[[Transaction], object]
-Way = Callable[[Producer, Body], None]
-
-
-def plainly(producer: Producer, body: Body) -> None:
-    with producer.transaction() as transaction:
-        body(transaction)
-
-
-def on_a_loop(producer: Producer, body: Body) -> None:
-    async def run() -> None:
-        async with producer.transaction() as transaction:
-            body(transaction)
-
-    asyncio.run(run())
+from tests.specs.transacting import Body, Way, on_a_loop, plainly
 
 
 @pytest.fixture(params=[plainly, on_a_loop])

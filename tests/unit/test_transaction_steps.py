@@ -36,7 +36,7 @@ from karafka.messages import Place
 from karafka.producer import TRY, Producer
 from karafka.transactions import PAUSE, STEP, Transaction, take
 from tests.unit.house import until
-from tests.unit.notary import Notary, Register, on_paper, unsettled
+from tests.unit.notary import Notary, Register, unsettled
 from tests.unit.post import BROKEN, LATE, REFUSED, Passing, poller_of, turn
 
 E = TypeVar("E", bound=BaseException)
@@ -45,21 +45,6 @@ Waits = Callable[[Future[Any]], Future[Any]]
 
 AGAIN, ABORT, FENCED, END = Remedy.AGAIN, Remedy.ABORT, Remedy.FENCED, Remedy.END
 MEMBER = object()
-
-
-@pytest.fixture
-def paper(monkeypatch: pytest.MonkeyPatch) -> tuple[Passing, Register]:
-    return on_paper(monkeypatch)
-
-
-@pytest.fixture
-def passing(paper: tuple[Passing, Register]) -> Passing:
-    return paper[0]
-
-
-@pytest.fixture
-def register(paper: tuple[Passing, Register]) -> Register:
-    return paper[1]
 
 
 @pytest.fixture
