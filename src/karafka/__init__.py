@@ -19,9 +19,12 @@ if TYPE_CHECKING:
         ConfigError,
         DeliveryError,
         DeliveryTimeoutError,
+        EnqueueError,
         Error,
         FencedError,
+        InterchangeError,
         InvalidMessageError,
+        JobError,
         MessageError,
         NotAuthorizedError,
         ParseError,
@@ -30,10 +33,12 @@ if TYPE_CHECKING:
         QueueFullError,
         ResponderError,
         StartError,
+        TimeLimitError,
         TooLargeError,
         TransactionError,
         UnknownTopicError,
     )
+    from karafka.interchangers import Binary, Interchanger
     from karafka.letters import Outgoing
     from karafka.mapper import TopicMapper, TopicPrefix
     from karafka.messages import Batch, Message
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
     from karafka.responders import Responder, outgoing
     from karafka.routing import group, topic
     from karafka.server import Server
+    from karafka.workers import Worker
 
 __all__ = [
     "Abort",
@@ -50,6 +56,7 @@ __all__ = [
     "Backoff",
     "Batch",
     "BatchController",
+    "Binary",
     "BrokerError",
     "Bury",
     "ClientFailedError",
@@ -59,12 +66,16 @@ __all__ = [
     "Delivery",
     "DeliveryError",
     "DeliveryTimeoutError",
+    "EnqueueError",
     "Environment",
     "Error",
     "FencedError",
     "Handle",
     "Handles",
+    "InterchangeError",
+    "Interchanger",
     "InvalidMessageError",
+    "JobError",
     "Message",
     "MessageError",
     "NotAuthorizedError",
@@ -80,11 +91,13 @@ __all__ = [
     "Server",
     "Skip",
     "StartError",
+    "TimeLimitError",
     "TooLargeError",
     "TopicMapper",
     "TopicPrefix",
     "TransactionError",
     "UnknownTopicError",
+    "Worker",
     "before_enqueue",
     "group",
     "outgoing",
@@ -103,9 +116,12 @@ _HOMES = {
         "ConfigError",
         "DeliveryError",
         "DeliveryTimeoutError",
+        "EnqueueError",
         "Error",
         "FencedError",
+        "InterchangeError",
         "InvalidMessageError",
+        "JobError",
         "MessageError",
         "NotAuthorizedError",
         "ParseError",
@@ -114,18 +130,21 @@ _HOMES = {
         "QueueFullError",
         "ResponderError",
         "StartError",
+        "TimeLimitError",
         "TooLargeError",
         "TransactionError",
         "UnknownTopicError",
     ),
     "mapper": ("TopicMapper", "TopicPrefix"),
     "messages": ("Batch", "Message"),
+    "interchangers": ("Binary", "Interchanger"),
     "letters": ("Outgoing",),
     "policy": ("Backoff", "Bury", "DeadLetter", "Retry", "Skip"),
     "producer": ("Producer",),
     "responders": ("Responder", "outgoing"),
     "routing": ("group", "topic"),
     "server": ("Server",),
+    "workers": ("Worker",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -10,6 +10,8 @@ from threading import Lock
 from types import SimpleNamespace
 from typing import Any, Self, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
+from karafka.backends import check_backend
+from karafka.backends.port import Backend
 from karafka.config import Config, Settings, check_settings
 from karafka.confluent import check
 from karafka.controllers import AnyController
@@ -57,13 +59,15 @@ class AppOptions(TypedDict, total=False):
     processes: int
     env: Environment | str | None
     topic_mapper: TopicMapper | None
+    backend: Backend | str | None
 
 
 class App:
     """An application: `App("videos", kafka={"bootstrap.servers": "localhost:9092"})`.
 
     `client_id` names it to the brokers, and its default consumer group. `kafka` are librdkafka's settings by their
-    own names. `env` says where it runs, `KARAFKA_ENV` otherwise. The rest is told in `karafka.config.Config`. Raises
+    own names. `env` says where it runs, `KARAFKA_ENV` otherwise. `backend`: the job queue of routes that name none, by
+    which `karafka worker` performs their messages ("kafka"). The rest is told in `karafka.config.Config`. Raises
     `ConfigError` for what cannot work.
     """
 
@@ -83,6 +87,7 @@ class App:
         processes: int = 1,
         env: Environment | str | None = None,
         topic_mapper: TopicMapper | None = None,
+        backend: Backend | str | None = None,
     ) -> None:
         self.config = Config(
             client_id=client_id,
@@ -113,6 +118,7 @@ class App:
         self._lock = Lock()
         self.events = Events()
         self.routes = Routes(self.config)
+        self.routes.backend = check_backend("App(backend=…)", backend)
 
     @classmethod
     def from_env(

@@ -33,6 +33,7 @@ from karafka.letters import Headers, Moment, Row
 from karafka.messages import Batch, Handler, Message, Parse, PartitionHooks, Record, Run, Sends
 from karafka.policy import Asked, AskedBurial, AskedRetry
 from karafka.responders import Responder
+from karafka.workers import Worker
 
 T = TypeVar("T")
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -105,6 +106,8 @@ class _Base:
     _run: Run
     # Whether it has answered; not there before.
     _responded: bool
+    #: Who performs this message, where its route has a backend and `before_enqueue` chooses another than the route's.
+    worker: type[Worker] | None = None
 
     @classmethod
     def setup(cls, app: Any) -> None:
@@ -124,6 +127,11 @@ class _Base:
     @classmethod
     def on_shutdown(cls, partition: Assignment) -> Any:
         """Override to clear up when the server stops, or goes quiet: runs on a worker, instead of `on_revoked`."""
+
+    def after_failure(self, error: BaseException) -> Any:
+        """Override to be told of each try that failed, by the controller that failed: `error` is why. Not called for
+        what was decided: `retry`, `bury`, `discard`.
+        """
 
     @property
     def app(self) -> Application:
@@ -361,7 +369,7 @@ def check_controller(controller: object) -> type[AnyController]:
             "prepare what is shared in the class method setup(cls, app)"
         )
     if not iscoroutinefunction(perform):
-        for hook in (*hooks_of(controller), *PARTITION_HOOKS):
+        for hook in (*hooks_of(controller), *PARTITION_HOOKS, "after_failure"):
             if iscoroutinefunction(getattr(controller, hook)):
                 raise ConfigError(f"{name}.{hook} is async, but its perform is not: make both async, or neither")
     return controller

@@ -51,6 +51,22 @@ class ParseError(MessageError):
     """A payload that its parser refused, or that is not of the controller's type. Trying again cannot help."""
 
 
+class InterchangeError(ParseError):
+    """Params that cannot cross the job queue as they are: the route's interchanger may. Trying again cannot help."""
+
+
+class JobError(MessageError):
+    """A background job that no worker here can perform: its class is gone, or it is of a form nobody knows yet."""
+
+
+class TimeLimitError(MessageError):
+    """A background job took longer than its worker's `time_limit`."""
+
+
+class EnqueueError(Error):
+    """Who runs the job queue: it did not take a job. The message waits until it does, whatever its policy."""
+
+
 class DeliveryError(Error):
     """A message that was to be sent and is not delivered. The kinds below say who has to act.
 

@@ -19,7 +19,7 @@ from inspect import isasyncgen, isawaitable, iscoroutine, iscoroutinefunction, i
 from typing import Any, NoReturn
 
 from karafka.contexts import AT_WORK, CAN_BE_TOLD, Baseline, on_set
-from karafka.controllers import Abort, AnyController, BatchController, Context, Discard, ahead_of, hooks_of
+from karafka.controllers import Abort, AnyController, BatchController, Context, Controller, Discard, ahead_of, hooks_of
 from karafka.errors import ResponderError, words
 from karafka.events import Aborted, Discarded, Unanswered
 from karafka.messages import Batch, Handler, Message, Record, Run, offset_of
@@ -29,19 +29,29 @@ from karafka.policy import Asked, asked, leaves
 FEW = 8
 
 
+def each_for(controller: type[AnyController], hooks: tuple[str, ...], context: Context) -> Each:
+    """The handler of single messages that does all that `controller` needs."""
+    if told_of_failure(controller):
+        return (FailingExpecting if _expecting(context) else Failing)(controller, hooks, context)
+    return (Expecting if _expecting(context) else Each)(controller, hooks, context)
+
+
+def _expecting(context: Context) -> bool:
+    answering = context.answering
+    return answering is not None and answering.missing != "ignore" and bool(answering.required)
+
+
 def handler_for(controller: type[AnyController], context: Context) -> Handler:
     """The handler of `controller`: async where its `perform` is, parsed ahead where that can be seen to be the same."""
     hooks = hooks_of(controller)
     asynchronous = iscoroutinefunction(controller.perform)
-    answering = context.answering
-    expected = answering is not None and answering.missing != "ignore" and bool(answering.required)
     if issubclass(controller, BatchController):
-        batches = (ExpectingBatches if expected else Batches)(controller, hooks, context)
+        batches = (ExpectingBatches if _expecting(context) else Batches)(controller, hooks, context)
         return batches.perform_async if asynchronous else batches.perform
-    each = (Expecting if expected else Each)(controller, hooks, context)
+    each = each_for(controller, hooks, context)
     if asynchronous:
         return each.perform_async
-    if expected:
+    if type(each) is not Each:
         return each.perform
     if CAN_BE_TOLD and not hooks and context.decode is not None and touches_params_first(controller.perform):
         ahead = ahead_of(controller, context)
@@ -99,7 +109,10 @@ class Each:
 
     def one(self, run: Run, record: Record, attempt: int) -> None:
         """Hooks and `perform` for one message. Returns when it is finished, raises when it is not."""
-        controller = self._made(run, record, attempt)
+        self.through(self.made(run, record, attempt))
+
+    def through(self, controller: Any) -> None:
+        """The same, its controller made."""
         try:
             for hook in self._hooks:
                 getattr(controller, hook)()
@@ -113,7 +126,9 @@ class Each:
     async def one_async(self, run: Run, record: Record, attempt: int) -> None:
         """The same on the event loop."""
         AT_WORK.set((self._controller.__qualname__, record))
-        controller = self._made(run, record, attempt)
+        await self.through_async(self.made(run, record, attempt))
+
+    async def through_async(self, controller: Any) -> None:
         if self._foretell is not None:
             await self._foretell(controller.message)
         try:
@@ -144,7 +159,8 @@ class Each:
         if message is not None and message.error is not None:
             raise message.error
 
-    def _made(self, run: Run, record: Record, attempt: int) -> Any:
+    def made(self, run: Run, record: Record, attempt: int) -> Any:
+        """A controller for `record`."""
         controller = self._controller()
         controller._context = self._context
         controller._run = run
@@ -274,6 +290,7 @@ class Batches:
         self._controller = controller
         self._hooks = hooks
         self._foretell = foretelling(context)
+        self._tells = told_of_failure(controller)
 
     def perform(self, run: Run) -> None:
         """Called in a context of its own; of several batches each has one."""
@@ -295,14 +312,19 @@ class Batches:
     def _one(self, run: Run, records: list[Record], attempt: int) -> None:
         controller = self._made(run, records, attempt)
         try:
-            for hook in self._hooks:
-                getattr(controller, hook)()
-            if (answer := controller.perform()) is not None:
-                refuse_unperformed(answer)
-        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, unless it is a way to finish
-            self._judged(controller, records, error)
-        else:
-            self._ended(controller)
+            try:
+                for hook in self._hooks:
+                    getattr(controller, hook)()
+                if (answer := controller.perform()) is not None:
+                    refuse_unperformed(answer)
+            except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, or a way to finish
+                self._judged(controller, records, error)
+            else:
+                self._ended(controller)
+        except (Exception, BaseExceptionGroup) as error:
+            if self._tells:
+                tell_failure(controller, error)
+            raise
 
     async def perform_async(self, run: Run) -> None:
         if not run.live():
@@ -313,15 +335,20 @@ class Batches:
             for message in controller.messages:
                 await self._foretell(message)
         try:
-            for hook in self._hooks:
-                answer = getattr(controller, hook)()
-                if isawaitable(answer):
-                    await answer
-            await controller.perform()
-        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, unless it is a way to finish
-            self._judged(controller, run.records, error)
-        else:
-            self._ended(controller)
+            try:
+                for hook in self._hooks:
+                    answer = getattr(controller, hook)()
+                    if isawaitable(answer):
+                        await answer
+                await controller.perform()
+            except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, or a way to finish
+                self._judged(controller, run.records, error)
+            else:
+                self._ended(controller)
+        except (Exception, BaseExceptionGroup) as error:
+            if self._tells:
+                await tell_failure_async(controller, error)
+            raise
         run.finished = len(run.records)
 
     def _judged(self, controller: Any, records: list[Record], error: BaseException) -> None:
@@ -358,6 +385,56 @@ class ExpectingBatches(Batches):
     def _ended(self, controller: Any) -> None:
         super()._ended(controller)
         _see_answered(self._context, controller, controller._run.records[controller._run.finished])
+
+
+class Failing(Each):
+    """`Each`, where the controller is told of each try that failed."""
+
+    def through(self, controller: Any) -> None:
+        try:
+            super().through(controller)
+        except (Exception, BaseExceptionGroup) as error:
+            tell_failure(controller, error)
+            raise
+
+    async def through_async(self, controller: Any) -> None:
+        try:
+            await super().through_async(controller)
+        except (Exception, BaseExceptionGroup) as error:
+            await tell_failure_async(controller, error)
+            raise
+
+
+class FailingExpecting(Failing, Expecting):
+    """Both."""
+
+
+def told_of_failure(controller: type[AnyController]) -> bool:
+    """Whether it has an `after_failure` of its own."""
+    return controller.after_failure not in {Controller.after_failure, BatchController.after_failure}
+
+
+def tell_failure(controller: Any, error: BaseException) -> None:
+    """Call `after_failure`, unless it was no failure but a decision. What that raises hides nothing: it is noted."""
+    if asked(error) is None:
+        try:
+            controller.after_failure(error)
+        except Exception as raised:  # noqa: BLE001 - user code
+            _note(error, raised)
+
+
+async def tell_failure_async(controller: Any, error: BaseException) -> None:
+    if asked(error) is None:
+        try:
+            answer = controller.after_failure(error)
+            if isawaitable(answer):
+                await answer
+        except Exception as raised:  # noqa: BLE001 - user code
+            _note(error, raised)
+
+
+def _note(error: BaseException, raised: Exception) -> None:
+    error.add_note(f"after_failure of it failed too: {type(raised).__name__}: {words(raised)}")
 
 
 def _see_answered(context: Context, controller: Any, record: Record) -> None:

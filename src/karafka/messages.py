@@ -170,6 +170,11 @@ class Message(Generic[T]):
         payload: T = self._payload
         return payload
 
+    @property
+    def parsed(self) -> bool:
+        """Whether the payload was touched, and could be parsed."""
+        return self._payload is not _UNREAD
+
     def take(self, payload: Any) -> None:
         """The payload, parsed already: parsed once, however it is reached."""
         self._payload = payload

@@ -56,6 +56,25 @@ def belonging(controller: type, kind: str, base: type[T]) -> Found[T] | None:
     return None
 
 
+def around(controller: type, folder: str) -> Iterator[ModuleType]:
+    """Where a name space of controllers has what they share, the nearest first: the module of `controller`, then the
+    packages in `folder` that hold those of its name space, each with its module `application`.
+    """
+    home = controller.__module__
+    if home in sys.modules:
+        yield sys.modules[home]
+    parts = home.split(".")
+    if "controllers" not in parts:
+        return
+    at = len(parts) - 1 - parts[::-1].index("controllers")
+    inside = parts[at + 1 : -1]
+    for depth in range(len(inside), -1, -1):
+        package = ".".join((*parts[:at], folder, *inside[:depth]))
+        for name in (f"{package}.application", package):
+            if (module := _imported(name, home)) is not None:
+                yield module
+
+
 def _within(module: ModuleType, path: str) -> object:
     """What `path` names in `module`: a class, maybe inside of others; None if it is not there."""
     found: object = module

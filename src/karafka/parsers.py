@@ -102,7 +102,7 @@ def payloads(parser: Parser | None, of: Any) -> Payloads:
     if parser is not None and iscoroutinefunction(own := parser.parse):
 
         async def parse_async(raw: bytes | None) -> Any:
-            return tombstone() if raw is None else _converted(await own(raw), of)
+            return tombstone() if raw is None else converted(await own(raw), of)
 
         return Payloads(parse_async, None)
     decode = JSON(of).parse if parser is None else _converting(parser.parse, of)
@@ -114,10 +114,11 @@ def payloads(parser: Parser | None, of: Any) -> Payloads:
 
 
 def _converting(parse: Callable[[bytes], Any], of: Any) -> Callable[[bytes], Any]:
-    return parse if of is Any else lambda raw: _converted(parse(raw), of)
+    return parse if of is Any else lambda raw: converted(parse(raw), of)
 
 
-def _converted(payload: Any, of: Any) -> Any:
+def converted(payload: Any, of: Any) -> Any:
+    """`payload` as type `of`, which it may be already. Raises `msgspec.ValidationError`."""
     if of is Any or (isinstance(of, type) and not is_typeddict(of) and isinstance(payload, of)):
         return payload
     return msgspec.convert(payload, of)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, cast
 
 from karafka.checks import number
-from karafka.errors import ConfigError, ParseError, words
+from karafka.errors import ConfigError, EnqueueError, ParseError, words
 from karafka.messages import UNREADABLE, Header, Record, headers_of
 
 MIB = 1024 * 1024
@@ -139,6 +139,14 @@ class Policy:
     exactly_once: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What a message carries, where that is another's: whose code performs it, and by which policy."""
+
+    controller: str
+    policy: Policy
+
+
 # What `perform` may ask for, from inside.
 
 
@@ -248,6 +256,9 @@ def judge(policy: Policy, error: BaseException, attempt: int, *, alone: bool = T
             return Retry(after=after)
         case _:
             pass
+    if isinstance(error, EnqueueError):
+        # No fault of the message's: it waits until the queue takes it.
+        return Retry(after=(policy.retry or Backoff()).delay(attempt, chance))
     verdict = _decide(policy, error, attempt, chance)
     if isinstance(verdict, Bury | Skip) and not alone:
         return Split(after=policy.retry.delay(1, chance) if policy.retry is not None else 0.0)

@@ -10,6 +10,8 @@ from inspect import iscoroutinefunction
 from typing import TypeAlias, TypedDict, Unpack, get_args
 
 from karafka.application import Application
+from karafka.backends import check_backend
+from karafka.backends.port import Backend
 from karafka.checks import check_topic, number, one_of, whole
 from karafka.config import Config, Settings, check_group, check_settings, check_start
 from karafka.controllers import (
@@ -25,13 +27,16 @@ from karafka.controllers import (
 from karafka.errors import ConfigError
 from karafka.events import Events
 from karafka.handlers import handler_for
+from karafka.interchangers import Interchanger, check_interchanger
 from karafka.mapper import mapped
-from karafka.messages import Handler, PartitionHooks
+from karafka.messages import Handler, PartitionHooks, Record
 from karafka.naming import NAMED, Found, belonging
 from karafka.order import Order, lane_of
 from karafka.parsers import Parser, check_parser, payloads
-from karafka.policy import Backoff, DeadLetter, Gap, Marking, Policy, Start
+from karafka.performing import Background, Enqueue, Performing
+from karafka.policy import Backoff, DeadLetter, Gap, Inside, Marking, Policy, Start
 from karafka.responders import Responder, check_responder
+from karafka.workers import Worker, check_worker, worker_of
 
 Name: TypeAlias = str | re.Pattern[str]
 
@@ -67,6 +72,9 @@ class Options:
     exactly_once: bool = False
     responder: type[Responder] | Unsaid | None = Unsaid.UNSAID
     responder_missing: Missing = "error"
+    backend: Backend | str | Unsaid | None = Unsaid.UNSAID
+    worker: type[Worker] | None = None
+    interchanger: Interchanger | None = None
 
     def check(self, where: str) -> None:
         if self.group is not None:
@@ -97,6 +105,14 @@ class Options:
         one_of(f"{where}: responder_missing", self.responder_missing, get_args(Missing))
         if not isinstance(self.responder, Unsaid | None):
             check_responder(where, self.responder)
+
+    def check_background(self, where: str) -> None:
+        if not isinstance(self.backend, Unsaid):
+            check_backend(f"{where}: backend", self.backend)
+        if self.worker is not None:
+            check_worker(f"{where}: worker", self.worker)
+        if self.interchanger is not None:
+            check_interchanger(where, self.interchanger)
 
     def check_exactly_once(self, where: str) -> None:
         if not self.exactly_once:
@@ -134,6 +150,7 @@ class Topic:
         check_controller(self.controller)
         self.options.check(where)
         self.options.check_answers(where)
+        self.options.check_background(where)
         self.options.check_exactly_once(where)
         parser, perform = self.options.parser, self.controller.perform
         if parser is not None and iscoroutinefunction(parser.parse) and not iscoroutinefunction(perform):
@@ -188,7 +205,9 @@ class TopicOptions(TypedDict, total=False):
     are committed together, or not at all. `responder`: what `self.respond_with` answers by; the class that belongs to
     the controller by its name otherwise, None for no one. `responder_missing`: what becomes of a message that was
     performed without an answer though its responder has to send something: "error" (it fails), "warn" (an event),
-    "ignore".
+    "ignore". `backend`: the job queue by which `karafka worker` performs the messages ("kafka"), the app's otherwise;
+    None for the server itself. `worker`: says how it does; the class that belongs to the controller by its name
+    otherwise, or one that is made. `interchanger`: how params cross the queue.
     """
 
     group: str
@@ -205,6 +224,9 @@ class TopicOptions(TypedDict, total=False):
     exactly_once: bool
     responder: type[Responder] | None
     responder_missing: Missing
+    backend: Backend | str | None
+    worker: type[Worker]
+    interchanger: Interchanger
 
 
 def topic(name: Name, controller: type[AnyController], **options: Unpack[TopicOptions]) -> Topic:
@@ -245,6 +267,10 @@ class Route:
     asynchronous: bool
     #: What `self.respond_with` answers by, and where that was found; None if there is none.
     responder: Found[Responder] | None = None
+    #: How its messages are performed by `karafka worker`; None where the server performs them.
+    background: Background | None = None
+    #: Of a job queue: what is in one of its messages.
+    inside: Callable[[Record], Inside | None] | None = None
 
     @property
     def controller(self) -> type[AnyController]:
@@ -288,6 +314,8 @@ class Routes:
     def __init__(self, config: Config) -> None:
         #: The app's: what lines have that say nothing else.
         self.config = config
+        #: The job queue of routes that name none; None for the server itself.
+        self.backend: Backend | None = None
         self._groups: list[Group] = []
         self._wanted: Callable[[str, Topic], bool] = lambda _group, _line: True
 
@@ -394,7 +422,10 @@ class Routes:
                 f"topic({line.shown!r}): exactly_once=True needs isolation.level=read_committed, the default: else a "
                 "partition could begin before the transaction of its former owner has ended"
             )
+        background = self._background(group, line, context)
         handler = handler_for(controller, context)
+        if background is not None:
+            handler = Enqueue(controller, context, background).handler
         policy = Policy(
             retry=config.retry if isinstance(options.retry, Unsaid) else options.retry,
             dead_letter=options.dead_letter,
@@ -428,7 +459,35 @@ class Routes:
             concurrency=options.concurrency,
             asynchronous=asynchronous,
             responder=responder,
+            background=background,
         )
+
+    def _background(self, group: str, line: Topic, context: Context) -> Background | None:
+        named, options = line.options.backend, line.options
+        backend = self.backend if isinstance(named, Unsaid) else check_backend("", named)
+        where = f"topic({line.shown!r})"
+        if backend is None:
+            if (idle := options.worker or options.interchanger) is not None:
+                raise ConfigError(
+                    f'{where}: {idle!r} is of no use without a backend: topic(…, backend="kafka"), or App(…, backend=…)'
+                )
+            return None
+        controller = line.controller
+        if issubclass(controller, BatchController):
+            raise ConfigError(
+                f"{where}: a job is one message, but {controller.__qualname__} takes batches: make it a Controller, or "
+                "topic(…, backend=None)"
+            )
+        if options.marking == "manual":
+            raise ConfigError(
+                f'{where}: marking="manual" leaves it to perform when a message is finished; with a backend it is when '
+                "the queue has it"
+            )
+        worker = Found(options.worker, NAMED) if options.worker is not None else worker_of(controller)
+        backend.check(where, worker.cls)
+        interchanger = options.interchanger or Interchanger()
+        performing = Performing(controller, context, interchanger)
+        return Background(group, line.shown, backend, worker, interchanger, performing)
 
 
 def _responder(line: Topic) -> Found[Responder] | None:

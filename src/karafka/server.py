@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from functools import partial
@@ -94,12 +94,16 @@ class Server:
     life.
     """
 
-    def __init__(self, app: App, *, clock: Clock | None = None) -> None:
-        """Raises `ConfigError` when there is nothing to run, or a route cannot work."""
+    def __init__(
+        self, app: App, subscriptions: Sequence[Subscription] | None = None, *, clock: Clock | None = None
+    ) -> None:
+        """`subscriptions`: the app's otherwise. Raises `ConfigError` when there is nothing to run, or a route cannot
+        work.
+        """
         self.app = app
         self._clock = clock or SystemClock()
         self._lifecycle = Lifecycle()
-        self._subscriptions = app.subscriptions()
+        self._subscriptions = tuple(app.subscriptions() if subscriptions is None else subscriptions)
         if not self._subscriptions:
             raise ConfigError('the app has no routes: add one with @app.topic("name") or app.routes.draw(…)')
         self._pools: list[ThreadPool | LoopPool] = []
@@ -517,7 +521,16 @@ class Server:
         transacting = partial(self._transacting, subscription) if route.policy.exactly_once else None
         if transacting is None:
             handler = Confirmed(handler, self._producer(subscription)).perform
-        return Work(handler, route.policy, self._pool(route), burier, route.controller.__qualname__, hooks, transacting)
+        return Work(
+            handler,
+            route.policy,
+            self._pool(route),
+            burier,
+            route.controller.__qualname__,
+            hooks,
+            transacting,
+            route.inside,
+        )
 
     def _transacting(self, subscription: Subscription, place: Place) -> Producer:
         """A producer for the transactions of one partition; its listener closes it."""

@@ -25,6 +25,7 @@ from karafka.policy import (
     Bury,
     End,
     Hold,
+    Inside,
     Policy,
     Retry,
     Skip,
@@ -57,6 +58,8 @@ class Work:
     hooks: PartitionHooks = NO_HOOKS
     #: Where the route is exactly-once: a producer for the transactions of that partition.
     transacting: Callable[[Place], Producer] | None = None
+    #: Of a job queue: whose a message is, and by which policy; None where it cannot be told.
+    inside: Callable[[Record], Inside | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,9 @@ class Setbacks:
                 assert_never(verdict)
 
     def _verdict(self, partition: Partition, setback: Setback) -> Verdict:
-        policy, error, attempt = partition.policy, setback.error, setback.attempt
+        inside = self._inside(partition, setback.record)
+        policy = inside.policy if inside is not None else partition.policy
+        error, attempt = setback.error, setback.attempt
         chance = random.random()  # noqa: S311 - jitter
         try:
             verdict: Any = judge(policy, error, attempt, alone=setback.alone, chance=chance)
@@ -208,8 +213,8 @@ class Setbacks:
 
     def _tell_setback(self, partition: Partition, setback: Setback, verdict: str) -> None:
         record, error, attempt = setback.record, setback.error, setback.attempt
-        work = self._work(partition.place.topic)
-        controller = work.controller if work is not None else ""
+        work, inside = self._work(partition.place.topic), self._inside(partition, record)
+        controller = inside.controller if inside is not None else work.controller if work is not None else ""
         where, offset = self._where(partition), record.offset() or 0
         if isinstance(error, Asked):
             reason = error.reason
@@ -232,6 +237,10 @@ class Setbacks:
                 verdict=verdict,
             )
         )
+
+    def _inside(self, partition: Partition, record: Record) -> Inside | None:
+        work = self._work(partition.place.topic)
+        return work.inside(record) if work is not None and work.inside is not None else None
 
     def _where(self, partition: Partition) -> dict[str, Any]:
         return {"group": self._group, "topic": partition.place.topic, "partition": partition.place.partition}

@@ -24,8 +24,9 @@ COMMANDS: Mapping[str, str] = {
     "server": "Consume: route what arrives to the controllers.",
     "status": "How the processes of running servers are.",
     "topics": "The topics that the app declares: which are missing; make them.",
+    "worker": "Perform the background jobs that servers hand over.",
 }
-ALIASES: Mapping[str, str] = {"c": "console", "i": "info", "r": "routes", "s": "server"}
+ALIASES: Mapping[str, str] = {"c": "console", "i": "info", "r": "routes", "s": "server", "w": "worker"}
 
 
 class Commands(click.Group):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from karafka.devbroker import Embedded
     from karafka.processes.link import Link
     from karafka.processes.supervisor import Supervisor
+    from karafka.routing import Subscription
 
 
 Decorator: TypeAlias = Callable[[Callable[..., None]], Callable[..., None]]
@@ -38,42 +39,54 @@ def _limit(name: str, read: Callable[[str], float], said: str) -> Decorator:
     return click.option(name, metavar=read.__name__.upper(), callback=convert, help=said)
 
 
+# What commands take that consume.
+CONSUMING: tuple[Decorator, ...] = (
+    click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="info",
+        show_default=True,
+        envvar="KARAFKA_LOG_LEVEL",
+        show_envvar=True,
+        help="How much is said.",
+    ),
+    click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        envvar="KARAFKA_LOG_FORMAT",
+        show_envvar=True,
+        help="Lines to read, or a JSON object a line.",
+    ),
+    click.option(
+        "--concurrency", type=click.IntRange(1), metavar="N", help="So many shared workers; App(concurrency=…) else."
+    ),
+    click.option(
+        "--processes", type=click.IntRange(1), metavar="N", help="So many servers side by side; App(processes=…) else."
+    ),
+    _limit("--max-memory", size, "Replace, in order, a process that takes more, such as 512MB."),
+    _limit("--max-age", duration, "Replace, in order, a process that is older, such as 6h."),
+    _limit("--max-handler-age", duration, "Kill and replace a process whose handler runs longer."),
+    _limit("--hang-after", duration, "Kill and replace a process that does not get on for so long; 60s else."),
+    click.option("--static-membership", is_flag=True, help="Give each process a name in its groups that outlives it."),
+)
+
+
+def consuming_options(command: Callable[..., None]) -> Callable[..., None]:
+    """How much is said, how many work, how many processes."""
+    for option in reversed(CONSUMING):
+        command = option(command)
+    return command
+
+
 @click.command()
 @app_option
 @click.option("--embedded", is_flag=True, help="Start librdkafka's own cluster for it: at once, and forgotten at exit.")
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    envvar="KARAFKA_LOG_LEVEL",
-    show_envvar=True,
-    help="How much is said.",
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    envvar="KARAFKA_LOG_FORMAT",
-    show_envvar=True,
-    help="Lines to read, or a JSON object a line.",
-)
-@click.option(
-    "--concurrency", type=click.IntRange(1), metavar="N", help="So many shared workers; App(concurrency=…) else."
-)
-@click.option(
-    "--processes", type=click.IntRange(1), metavar="N", help="So many servers side by side; App(processes=…) else."
-)
-@_limit("--max-memory", size, "Replace, in order, a process that takes more, such as 512MB.")
-@_limit("--max-age", duration, "Replace, in order, a process that is older, such as 6h.")
-@_limit("--max-handler-age", duration, "Kill and replace a process whose handler runs longer.")
-@_limit("--hang-after", duration, "Kill and replace a process that does not get on for so long; 60s else.")
-@click.option("--static-membership", is_flag=True, help="Give each process a name in its groups that outlives it.")
+@click.option("--jobs", is_flag=True, help="Perform the app's background jobs here too, those that Kafka queues.")
+@consuming_options
 @choice_options
-def server(
-    target: str | None, *, embedded: bool, log_level: str, log_format: str, concurrency: int | None, **several: Any
-) -> None:
+def server(target: str | None, *, embedded: bool, jobs: bool, **options: Any) -> None:
     """Consume: route what arrives to the controllers, until INT, TERM or QUIT.
 
     \b
@@ -82,6 +95,7 @@ def server(
       karafka server -A shop.main:app      another module
       karafka server --embedded            no broker at hand
       karafka server --processes 4         for work that keeps a processor busy
+      karafka server --jobs                a small app's background jobs beside it
       karafka server --group 'search-*'    some of its consumer groups, the others elsewhere
       karafka server --exclude-topic logs  all topics but one
 
@@ -89,49 +103,85 @@ def server(
     outlasted shutdown_timeout; 3 when a listener died or the client is of no more use; else what user code asked for
     by SystemExit.
     """
+    choice = Choice.taken(options)
+
+    def read(app: App) -> tuple[Subscription, ...]:
+        from karafka.background import subscriptions  # noqa: PLC0415 - help needs none of it
+
+        # Whose jobs are done here, all routes may say: also those that others consume.
+        theirs = subscriptions(app) if jobs else ()
+        choice.apply(app)
+        return (*app.subscriptions(), *theirs)
+
+    consume(target, read, embedded=embedded, **options)
+
+
+# What a process is to read, of an app.
+Reading: TypeAlias = Callable[["App"], "tuple[Subscription, ...]"]
+
+
+def consume(
+    target: str | None,
+    read: Reading,
+    *,
+    embedded: bool = False,
+    log_level: str,
+    log_format: str,
+    concurrency: int | None,
+    processes: int | None,
+    **several: Any,
+) -> NoReturn:
+    """Consume what `read` says of the app that `target` names, until told to stop; then end the process."""
     # Imported here: `--help` needs none of it.
     from karafka.cli.load import load_app  # noqa: PLC0415
     from karafka.instrumentation import LogListener, configure_logging  # noqa: PLC0415
     from karafka.server import Server, end  # noqa: PLC0415
 
-    choice = Choice.taken(several)
     _take_signals()
     link, folder = _link(), _folder()
     number = link.number if link is not None else None
     configure_logging(log_level, "json" if log_format == "json" else "text", number)
-    if not embedded:
-        app = load_app(target)
-        _change(app, choice, concurrency)
-        LogListener(app.events)
-        if link is not None:
-            _be_one_of_several(app, link, static=several["static_membership"])
-        processes = several.pop("processes") or app.config.processes
-        if processes > 1:
-            sys.exit(_supervisor(app, processes, folder, **several).run())
+    if embedded:
+        if (processes or 1) > 1:
+            raise ConfigError("--embedded is one process's own: start `karafka broker` for several --processes")
         _refuse_alone(several)
-        consuming = Server(app)
-        end(consuming, consuming.run())
-    if (several.pop("processes") or 1) > 1:
-        raise ConfigError("--embedded is one process's own: start `karafka broker` for several --processes")
+        _consume_embedded(target, read, concurrency)
+    app = load_app(target)
+    _change(app, concurrency)
+    reading = read(app)
+    LogListener(app.events)
+    if link is not None:
+        _be_one_of_several(app, reading, link, static=several["static_membership"])
+    size = processes or app.config.processes
+    if size > 1:
+        sys.exit(_supervisor(app, reading, size, folder, **several).run())
     _refuse_alone(several)
+    consuming = Server(app, reading)
+    end(consuming, consuming.run())
 
+
+def _consume_embedded(target: str | None, read: Reading, concurrency: int | None) -> NoReturn:
+    """The same, with a broker of its own."""
+    from karafka.cli.load import load_app  # noqa: PLC0415
     from karafka.devbroker.embedded import NOTICE, Embedded  # noqa: PLC0415
+    from karafka.instrumentation import LogListener  # noqa: PLC0415
+    from karafka.server import Server, end  # noqa: PLC0415
 
     with Embedded() as broker:
         app = load_app(target)
-        _change(app, choice, concurrency)
+        _change(app, concurrency)
         _point(app, broker)
-        broker.create(app.in_kafka(line.name) for _, line in app.routes if isinstance(line.name, str))
+        reading = read(app)
+        broker.create(app.in_kafka(topic) for one in reading for topic in one.topics)
         click.echo(f"{NOTICE} Address: {broker.bootstrap}", err=True)
         LogListener(app.events)
-        consuming = Server(app)
+        consuming = Server(app, reading)
         status = consuming.run()
     end(consuming, status)
 
 
-def _change(app: App, choice: Choice, concurrency: int | None) -> None:
+def _change(app: App, concurrency: int | None) -> None:
     """What is told by hand wins over what the app says."""
-    choice.apply(app)
     if concurrency is not None:
         app.reconfigure(concurrency=concurrency)
 
@@ -149,13 +199,13 @@ def _link() -> Link | None:
     return link
 
 
-def _be_one_of_several(app: App, link: Link, *, static: bool) -> NoReturn:
+def _be_one_of_several(app: App, reading: tuple[Subscription, ...], link: Link, *, static: bool) -> NoReturn:
     """Run as one of several processes, to the end."""
     from karafka.server import Server, end  # noqa: PLC0415
 
     if static:
         app.override({"group.instance.id": link.instance(app.config.client_id)})
-    consuming = Server(app)
+    consuming = Server(app, reading)
     link.attach(consuming)
     status = consuming.run()
     link.say()
@@ -164,6 +214,7 @@ def _be_one_of_several(app: App, link: Link, *, static: bool) -> NoReturn:
 
 def _supervisor(
     app: App,
+    reading: tuple[Subscription, ...],
     size: int,
     folder: str,
     *,
@@ -180,7 +231,7 @@ def _supervisor(
     limits = Limits(**{name: limit for name, limit in said.items() if limit is not None})
     # Exactly as this process was started, so that a restart finds what is new.
     command = [sys.executable, *sys.orig_argv[1:]]
-    return Supervisor(app, size, command, folder, limits, static=static_membership)
+    return Supervisor(app, reading, size, command, folder, limits, static=static_membership)
 
 
 def _refuse_alone(several: Mapping[str, Any]) -> None:

@@ -27,6 +27,7 @@ from karafka.processes import runtime
 from karafka.processes.child import Child
 from karafka.processes.members import Limits, Member, Slot
 from karafka.processes.swarm import Swarm
+from karafka.routing import Subscription
 from karafka.server import STOPS, Server
 
 SIGNALS = STOPS | {signal.SIGTSTP, signal.SIGTTIN, signal.SIGHUP, signal.SIGCHLD}
@@ -49,13 +50,21 @@ class Supervisor:
     """See the module. `run` on the main thread; it has the process to itself."""
 
     def __init__(
-        self, app: App, size: int, command: Sequence[str], folder: str, limits: Limits, *, static: bool
+        self,
+        app: App,
+        reading: Sequence[Subscription],
+        size: int,
+        command: Sequence[str],
+        folder: str,
+        limits: Limits,
+        *,
+        static: bool,
     ) -> None:
-        """`size` processes, each by `command` in `folder`.
+        """`size` processes that read `reading`, each by `command` in `folder`.
 
         Raises `ConfigError` for what cannot work, with one process or with several.
         """
-        for one in Server(app).subscriptions:
+        for one in Server(app, reading).subscriptions:
             if "group.instance.id" in app.kafka_for(one.kafka):
                 raise ConfigError(
                     f"group {one.group!r} sets 'group.instance.id', which {size} processes cannot all bear: "

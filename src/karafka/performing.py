@@ -1,0 +1,168 @@
+"""A route's messages in the background: handed to a job queue by the server, performed by a worker.
+
+`Enqueue` is the handler that the server has in the place of the controller's own; `Performing` is what a worker calls
+for each job. Both make controllers as `Each` does: hooks run in the server alone, `perform` in the worker alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from inspect import isawaitable, iscoroutinefunction
+from time import time
+from typing import Any
+
+from karafka.application import Application
+from karafka.backends.envelope import Carried, Envelope, packed, unpacking
+from karafka.backends.port import Backend
+from karafka.contexts import AT_WORK
+from karafka.controllers import AnyController, Context, hooks_of, payload_type
+from karafka.errors import TimeLimitError
+from karafka.handlers import Each, each_for, tell_failure, tell_failure_async
+from karafka.interchangers import Interchanger
+from karafka.limits import TimeLimits
+from karafka.messages import Handler, Record, Run
+from karafka.naming import Found
+from karafka.workers import Worker, check_worker, named
+
+_LIMITS = TimeLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """How the messages of a route are performed in the background."""
+
+    group: str
+    #: As the route shows itself: its topic, or its pattern.
+    route: str
+    backend: Backend
+    worker: Found[Worker]
+    interchanger: Interchanger
+    performing: Performing
+
+
+class Enqueue(Each):
+    """Hands messages over: `before_enqueue` here, all else where the job is performed. Several workers at once."""
+
+    def __init__(self, controller: type[Any], context: Context, background: Background) -> None:
+        super().__init__(controller, hooks_of(controller), context)
+        self._background = background
+        self._app: Application = context.app
+        self._declared = payload_type(controller) is not Any
+
+    @property
+    def handler(self) -> Handler:
+        """A coroutine function where something of the route must be awaited."""
+        hooks = any(iscoroutinefunction(getattr(self._controller, one)) for one in self._hooks)
+        return self.perform_async if hooks or self._foretell is not None else self.perform
+
+    def perform(self, run: Run) -> None:
+        """Called in a context of its own, which is enough where no code of the user's runs."""
+        if self._hooks:
+            super().perform(run)
+            return
+        for record in run:
+            self.through(self.made(run, record, 1))
+
+    def through(self, controller: Any) -> None:
+        try:
+            for hook in self._hooks:
+                getattr(controller, hook)()
+            give = self._ready(controller)
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, unless it is a way to finish
+            self._judged(controller, error)
+            return
+        self._ended(controller)
+        give()
+
+    async def through_async(self, controller: Any) -> None:
+        if self._foretell is not None:
+            await self._foretell(controller.message)
+        try:
+            for hook in self._hooks:
+                answer = getattr(controller, hook)()
+                if isawaitable(answer):
+                    await answer
+            give = self._ready(controller)
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, unless it is a way to finish
+            self._judged(controller, error)
+            return
+        self._ended(controller)
+        if self._background.backend.waits:
+            await asyncio.to_thread(give)
+        else:
+            give()
+
+    def _ready(self, controller: Any) -> Callable[[], None]:
+        """The job of its message, packed; what hands it over."""
+        background, record = self._background, controller._record  # noqa: SLF001 - the slots are the engine's own
+        worker = background.worker.cls
+        if controller.worker is not None:
+            worker = check_worker(f"{type(controller).__qualname__}.worker", controller.worker)
+        message = controller._message  # noqa: SLF001
+        parsed = message is not None and message.parsed
+        envelope = packed(
+            record,
+            message.payload if parsed else None,
+            parsed=parsed,
+            interchanger=background.interchanger,
+            declared=self._declared,
+            enqueued=time(),
+            group=background.group,
+            route=background.route,
+            worker=named(worker),
+        )
+        outbox = controller._run.outbox  # noqa: SLF001
+        offset = record.offset() or 0
+        send = partial(_send, outbox, offset)
+        return partial(background.backend.enqueue, self._app, envelope, worker, send)
+
+
+def _send(outbox: Any, offset: int, row: Any) -> None:
+    outbox.add(offset, (row,))
+
+
+class Performing:
+    """Performs the jobs of one route, each alone. Several workers at once."""
+
+    def __init__(self, controller: type[AnyController], context: Context, interchanger: Interchanger) -> None:
+        of = payload_type(controller)
+        context = replace(context, parse=unpacking(context.parse, of), decode=None)
+        self._each = each_for(controller, (), context)
+        self._interchanger = interchanger
+        self.controller = controller
+        self.asynchronous = iscoroutinefunction(controller.perform)
+
+    def perform(self, run: Run, envelope: Envelope, limit: float | None) -> None:
+        """One try of a job, by the first `limit` seconds of which it ends. `run` says which try, and what takes what
+        it sends. Raises what `perform` raises, `ParseError`, `TimeLimitError`.
+        """
+        controller = self._made(run, envelope)
+        if limit is None:
+            self._each.through(controller)
+            return
+        try:
+            _LIMITS.call(partial(self._each.through, controller), limit)
+        except TimeLimitError as error:
+            tell_failure(controller, error)
+            raise
+
+    async def perform_async(self, run: Run, envelope: Envelope, limit: float | None) -> None:
+        """The same on the event loop."""
+        controller = self._made(run, envelope)
+        AT_WORK.set((self.controller.__qualname__, controller._record))  # noqa: SLF001 - the slots are the engine's own
+        try:
+            async with asyncio.timeout(limit) as timeout:
+                await self._each.through_async(controller)
+        except TimeoutError as error:
+            if not timeout.expired():
+                raise
+            late = TimeLimitError(f"it took longer than its time_limit of {limit:g} s")
+            await tell_failure_async(controller, late)
+            raise late from error
+
+    def _made(self, run: Run, envelope: Envelope) -> Any:
+        record: Record = Carried(envelope, self._interchanger)
+        return self._each.made(run, record, run.attempt)
