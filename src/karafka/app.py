@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
+from importlib import import_module
 from inspect import Parameter, isasyncgenfunction, isgeneratorfunction, signature
 from threading import Lock
 from types import SimpleNamespace
 from typing import Any, Self, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
-from karafka.backends import check_backend
-from karafka.backends.port import Backend
+from karafka.backends.named import check_backend
+from karafka.backends.port import Backend, Host
 from karafka.config import Config, Settings, check_settings
 from karafka.confluent import check
 from karafka.controllers import AnyController
@@ -117,8 +119,11 @@ class App:
         self._producer: Producer | None = None
         self._lock = Lock()
         self.events = Events()
-        self.routes = Routes(self.config)
+        self._attached: list[Backend] = []
+        self.routes = Routes(self.config, self._attach)
         self.routes.backend = check_backend("App(backend=…)", backend)
+        if self.routes.backend is not None:
+            self._attach(self.routes.backend)
 
     @classmethod
     def from_env(
@@ -226,6 +231,12 @@ class App:
         self.config = replace(self.config, **settings)
         self.routes.config = self.config
 
+    def _attach(self, backend: Backend) -> None:
+        """A job queue has worker processes of its own, maybe: what they need of this app is made when they ask."""
+        if not any(one is backend for one in self._attached):
+            self._attached.append(backend)
+            backend.attach(partial(_host, self, backend))
+
     def subscriptions(self) -> tuple[Subscription, ...]:
         """What a server is to read, with handlers made. Raises `ConfigError` for what cannot work."""
         found = self.routes.subscriptions(self.events, self)
@@ -247,6 +258,12 @@ def _environment(env: Environment | str | None) -> Environment:
     if env is None:
         return Environment.from_env()
     return env if isinstance(env, Environment) else Environment(env, where="App(env=…)")
+
+
+def _host(app: App, backend: Backend) -> Host:
+    # By name: it stands on this module, and is needed in worker processes alone.
+    host: Host = import_module("karafka.background").AppHost(app, backend)
+    return host
 
 
 def _checked(name: str, hook: H) -> H:

@@ -1,33 +1,46 @@
-"""`karafka worker`, by Kafka: the app's jobs topics as subscriptions, and the handler that performs jobs.
+"""Background jobs where they are performed: the app's jobs topics as subscriptions of a server, and the app in worker
+processes of other job queues.
 
-A queue is a topic and a consumer group of its own, read without an order: so many jobs side by side as there are
-workers, however few the partitions. All queues share the workers; a queue's weight is its share of those that wait.
+By Kafka a queue is a topic, and a consumer group of its own, read without an order: so many jobs side by side as there
+are workers, however few the partitions. All queues share the workers; a queue's weight is its share of them where
+several have jobs.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
-from contextvars import copy_context
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
+from contextvars import Context, copy_context
 from inspect import iscoroutinefunction
+from threading import Lock
 from typing import Any
 
+from karafka.aio import LoopThread
 from karafka.app import App
 from karafka.assignment import Assignment
-from karafka.backends.envelope import Envelope, read
+from karafka.backends.envelope import Envelope, read, read_plain
 from karafka.backends.kafka import KafkaBackend
-from karafka.config import Settings
+from karafka.backends.port import Backend
 from karafka.controllers import Controller
 from karafka.errors import ConfigError, JobError
+from karafka.lifespan import CLEANUP, Lifespan
 from karafka.messages import NO_HOOKS, Handler, Record, Run, Sends, offset_of
-from karafka.performing import Background, Performing
+from karafka.outbox import Confirmed
+from karafka.performing import Background
 from karafka.policy import DeadLetter, Inside, Policy
+from karafka.producer import Producer
 from karafka.routing import TASKS, Options, Route, Subscription, Topic
 from karafka.workers import Worker, every, find, named
 
-# Jobs that are performed while an older one is tried again, and remembered as that. One that fails for an hour must not
-# hold up the others.
+# Jobs that are performed while an older one is tried again, and are remembered as that: one that fails for an hour is
+# not to hold up the others.
 AHEAD = 1_000_000
+# How often who waits for a coroutine looks whether it is interrupted itself, in seconds.
+LOOK = 0.2
+# How long what was sent is waited for at the end.
+FLUSH = 10.0
 
 
 def subscriptions(app: App, weights: Mapping[str, int] | None = None) -> tuple[Subscription, ...]:
@@ -35,53 +48,58 @@ def subscriptions(app: App, weights: Mapping[str, int] | None = None) -> tuple[S
 
     Raises `ConfigError` for a queue that no worker has, and where no route hands jobs to Kafka.
     """
-    found: list[Subscription] = []
-    routes = [
-        (one.kafka, route.background)
-        for one in app.subscriptions()
-        for route in one.routes
-        if route.background is not None and isinstance(route.background.backend, KafkaBackend)
-    ]
+    routes = [one for one in backgrounds(app) if isinstance(one.backend, KafkaBackend)]
     if not routes:
         raise ConfigError(
             "no route hands its messages over to a job queue that Kafka is: "
             'topic(…, backend="kafka"), or App(…, backend="kafka")'
         )
-    chosen = _chosen([one for _, one in routes], weights)
-    for kafka, backend in _distinct((kafka, one.backend) for kafka, one in routes):
-        here = [one for its, one in routes if one.backend is backend and dict(its) == dict(kafka)]
-        jobs = Jobs(here, backend.grave(app))
-        found += [_subscription(app, kafka, backend, jobs, queue, chosen) for queue in chosen]
+    found: list[Subscription] = []
+    for first in _distinct(routes):
+        jobs = Jobs(app, [one for one in routes if _same(one, first)])
+        for queue, share in _shares(jobs.known, weights).items():
+            found.append(_subscription(app, first, jobs, queue, share))
     return tuple(found)
 
 
-def _chosen(routes: Collection[Background], weights: Mapping[str, int] | None) -> Mapping[str, int]:
-    """Queues and their weights."""
-    homes = [one.performing.controller.__module__ for one in routes]
-    known = {one.worker.cls.queue for one in routes} | {one.queue for one in every(homes)}
-    for queue in weights or ():
-        if queue not in known:
-            raise ConfigError(f"-q {queue}: no worker has that queue; there are {', '.join(sorted(known))}")
-    return weights or dict.fromkeys(sorted(known), 1)
+def backgrounds(app: App) -> list[Background]:
+    """The routes of `app` that hand their messages over. Raises `ConfigError` for routes that cannot work."""
+    routes = (route for one in app.subscriptions() for route in one.routes)
+    return [route.background for route in routes if route.background is not None]
 
 
-def _distinct(pairs: Iterable[tuple[Settings, Any]]) -> list[tuple[Settings, KafkaBackend]]:
-    found: list[tuple[Settings, KafkaBackend]] = []
-    for kafka, backend in pairs:
-        if not any(dict(kafka) == dict(one) and backend is other for one, other in found):
-            found.append((kafka, backend))
+def _same(one: Background, other: Background) -> bool:
+    """Whether their jobs are in the same topics."""
+    return one.backend is other.backend and dict(one.kafka) == dict(other.kafka)
+
+
+def _distinct(routes: Iterable[Background]) -> list[Background]:
+    found: list[Background] = []
+    for one in routes:
+        if not any(_same(one, other) for other in found):
+            found.append(one)
     return found
 
 
-def _subscription(
-    app: App, kafka: Settings, backend: KafkaBackend, jobs: Jobs, queue: str, weights: Mapping[str, int]
-) -> Subscription:
+def _shares(known: Known, weights: Mapping[str, int] | None) -> Mapping[str, float]:
+    """Queues, and how many workers each may have for one of the lightest."""
+    queues = sorted({one.queue for one in known.workers})
+    for queue in weights or ():
+        if queue not in queues:
+            raise ConfigError(f"-q {queue}: no worker has that queue; there are {', '.join(queues)}")
+    if not weights:
+        return dict.fromkeys(queues, 1.0)
+    return {queue: weight / min(weights.values()) for queue, weight in weights.items()}
+
+
+def _subscription(app: App, first: Background, jobs: Jobs, queue: str, share: float) -> Subscription:
+    backend = first.backend
+    assert isinstance(backend, KafkaBackend)  # noqa: S101 - no others are asked
     name = backend.topic(app, queue)
     asynchronous = iscoroutinefunction(jobs.handler)
     grave = DeadLetter(backend.grave(app), after=Worker.max_retries + 1)
-    share = weights[queue] / min(weights.values())
-    most = TASKS if asynchronous else app.config.concurrency
     topic = Topic(name, Job, Options(order=None, dead_letter=grave))
+    most = TASKS if asynchronous else app.config.concurrency
     route = Route(
         topic=topic,
         group=name,
@@ -94,72 +112,27 @@ def _subscription(
         asynchronous=asynchronous,
         inside=jobs.inside,
     )
-    return Subscription(group=name, kafka=kafka, lines=(topic,), routes=(route,))
+    return Subscription(group=name, kafka=first.kafka, lines=(topic,), routes=(route,))
 
 
-class Job(Controller[Any]):
-    """Stands in a jobs topic's route for the controllers whose jobs they are."""
+class Known:
+    """Whose jobs a process can perform."""
 
-    def perform(self) -> None:
-        raise NotImplementedError("jobs are performed by the controllers of their own routes")
-
-
-class Jobs:
-    """Takes jobs out of their envelopes and has them performed by the routes that they belong to. Any thread."""
-
-    def __init__(self, routes: Collection[Background], grave: str) -> None:
-        self._routes = {(one.group, one.route): one.performing for one in routes}
+    def __init__(self, routes: Collection[Background]) -> None:
+        self._routes = {(one.group, one.route): one for one in routes}
+        homes = [one.performing.controller.__module__ for one in routes]
         # Of those that were made nobody else may have them.
-        self._workers = {named(one.worker.cls): one.worker.cls for one in routes}
-        self._grave = grave
-        self._inside: dict[tuple[type, type[Worker]], Inside] = {}
-        #: What the pool calls. Where any controller performs on the event loop all jobs come by it, and those of plain
-        #: ones go on to a thread.
-        self.handler: Handler = (
-            self._perform_async if any(one.asynchronous for one in self._routes.values()) else self._perform
-        )
+        self._workers = {named(one): one for one in (*every(homes), *(one.worker.cls for one in routes))}
 
-    def _perform(self, run: Run) -> None:
-        before, attempt = copy_context(), run.attempt
-        for record in run:
-            envelope, performing, worker = self._found(record)
-            inner = _inner(run, record, attempt)
-            before.copy().run(performing.perform, inner, envelope, worker.time_limit)
-            attempt = 1
+    @property
+    def workers(self) -> Sequence[type[Worker]]:
+        return tuple(self._workers.values())
 
-    async def _perform_async(self, run: Run) -> None:
-        attempt, task = run.attempt, asyncio.current_task()
-        for record in run:
-            envelope, performing, worker = self._found(record)
-            inner = _inner(run, record, attempt)
-            if performing.asynchronous:
-                # A task for each, and so a context.
-                await asyncio.create_task(performing.perform_async(inner, envelope, worker.time_limit))
-            else:
-                await asyncio.to_thread(performing.perform, inner, envelope, worker.time_limit)
-            if task is not None and task.cancelling():
-                run.halt()
-            attempt = 1
-
-    def inside(self, record: Record) -> Inside | None:
-        """Whose job `record` is; None where it cannot be told."""
-        try:
-            _, performing, worker = self._found(record)
-        except JobError:
-            return None
-        known = performing.controller, worker
-        if known not in self._inside:
-            grave = DeadLetter(self._grave, after=worker.max_retries + 1)
-            policy = Policy(retry=worker.backoff, dead_letter=grave)
-            self._inside[known] = Inside(performing.controller.__qualname__, policy)
-        return self._inside[known]
-
-    def _found(self, record: Record) -> tuple[Envelope, Performing, type[Worker]]:
-        """Raises `JobError`."""
-        envelope = read(record.value())
-        performing = self._routes.get((envelope.group, envelope.route))
+    def of(self, envelope: Envelope) -> tuple[Background, type[Worker]]:
+        """The route that a job belongs to, and the worker that it names. Raises `JobError`."""
+        background = self._routes.get((envelope.group, envelope.route))
         worker = self._workers.get(envelope.worker) or find(envelope.worker)
-        if performing is None:
+        if background is None:
             raise JobError(
                 f"the job {envelope.id} belongs to the route {envelope.route!r} of the group {envelope.group!r}, which "
                 "this app has not, or not with this backend: was it taken out, or is this worker older than the server?"
@@ -169,11 +142,75 @@ class Jobs:
                 f"the job {envelope.id} is to be performed as {envelope.worker} says, which is not in this process: "
                 "was that class taken out, or is this worker older than the server?"
             )
-        return envelope, performing, worker
+        return background, worker
+
+
+# ── by Kafka ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Job(Controller[Any]):
+    """Stands in the route of a jobs topic for the controllers whose jobs they are."""
+
+    def perform(self) -> None:
+        raise NotImplementedError("jobs are performed by the controllers of their own routes")
+
+
+class Jobs:
+    """Takes jobs out of their envelopes and has them performed by the routes that they belong to. Any thread."""
+
+    def __init__(self, app: App, routes: Collection[Background]) -> None:
+        self.known = Known(routes)
+        backend = next(iter(routes)).backend
+        assert isinstance(backend, KafkaBackend)  # noqa: S101 - no others are asked
+        self._grave = backend.grave(app)
+        self._inside: dict[tuple[type, type[Worker]], Inside] = {}
+        #: What the pool calls. Where any controller performs on the event loop all jobs come by it, and those of plain
+        #: ones go on to a thread.
+        self.handler: Handler = (
+            self._perform_async if any(one.performing.asynchronous for one in routes) else self._perform
+        )
+
+    def _perform(self, run: Run) -> None:
+        before, attempt = copy_context(), run.attempt
+        for record in run:
+            envelope = read(record.value())
+            background, worker = self.known.of(envelope)
+            inner, taken = _inner(run, record, attempt), background.performing.taken(envelope)
+            before.copy().run(background.performing.perform, inner, taken, worker.time_limit)
+            attempt = 1
+
+    async def _perform_async(self, run: Run) -> None:
+        attempt, task = run.attempt, asyncio.current_task()
+        for record in run:
+            envelope = read(record.value())
+            background, worker = self.known.of(envelope)
+            performing = background.performing
+            inner, taken = _inner(run, record, attempt), performing.taken(envelope)
+            if performing.asynchronous:
+                # A task for each, and so a context.
+                await asyncio.create_task(performing.perform_async(inner, taken, worker.time_limit))
+            else:
+                await asyncio.to_thread(performing.perform, inner, taken, worker.time_limit)
+            if task is not None and task.cancelling():
+                run.halt()
+            attempt = 1
+
+    def inside(self, record: Record) -> Inside | None:
+        """Whose job `record` is; None where it cannot be told."""
+        try:
+            background, worker = self.known.of(read(record.value()))
+        except JobError:
+            return None
+        controller = background.performing.controller
+        if (controller, worker) not in self._inside:
+            grave = DeadLetter(self._grave, after=worker.max_retries + 1)
+            policy = Policy(retry=worker.backoff, dead_letter=grave)
+            self._inside[controller, worker] = Inside(controller.__qualname__, policy)
+        return self._inside[controller, worker]
 
 
 def _inner(run: Run, record: Record, attempt: int) -> Run:
-    """The run of one job out of `run`: what it sends, the job's offset waits for."""
+    """The run of one job out of `run`: for what it sends the job's offset waits."""
     inner = Run([], attempt)
     if run.outbox is not None:
         inner.outbox = Through(run.outbox, record.offset() or 0)
@@ -181,7 +218,7 @@ def _inner(run: Run, record: Record, attempt: int) -> Run:
 
 
 class Through:
-    """Takes what a job's message sends, for the job itself: offsets of another topic mean nothing there."""
+    """Takes what the message of a job sends, for the job: offsets of the topic that it came from mean nothing there."""
 
     def __init__(self, outbox: Sends, offset: int) -> None:
         self._outbox = outbox
@@ -203,3 +240,89 @@ class Through:
 
     def post_early(self, before: int) -> None:
         self._outbox.post_early(before)
+
+
+# ── by queues with worker processes of their own ─────────────────────────────────────────────────────────────────
+
+
+class AppHost:
+    """An app in a worker process of another job queue: see `karafka.backends.port.Host`."""
+
+    def __init__(self, app: App, backend: Backend) -> None:
+        self._app = app
+        self._known = Known([one for one in backgrounds(app) if one.backend is backend])
+        self._producers: list[tuple[Background, Producer]] = []
+        self._context = Context()
+        self._loop: LoopThread | None = None
+        self._lifespan: Lifespan | None = None
+        self._lock = Lock()
+
+    @property
+    def workers(self) -> Sequence[type[Worker]]:
+        return self._known.workers
+
+    def start(self) -> None:
+        self._context = copy_context()
+        self._lifespan = Lifespan(self._app, self._context, self._running_loop)
+        self._lifespan.begin(lambda: False)
+        self._context.run(self._app.setup)
+
+    def perform(self, job: object, attempt: int) -> None:
+        envelope = read_plain(job)
+        background, worker = self._known.of(envelope)
+        performing, producer = background.performing, self._producer(background)
+        record = performing.taken(envelope)
+
+        async def one_async(run: Run) -> None:
+            await performing.perform_async(run, record, worker.time_limit)
+            run.finished = 1
+
+        def one(run: Run) -> None:
+            performing.perform(run, record, None)
+            run.finished = 1
+
+        run = Run([record], attempt)
+        if performing.asynchronous:
+            self._await(Confirmed(one_async, producer).perform(run))
+        else:
+            self._context.copy().run(Confirmed(one, producer).perform, run)
+
+    def stop(self) -> None:
+        if self._lifespan is not None:
+            self._lifespan.end(lambda: False)
+        if self._loop is not None:
+            self._loop.stop(CLEANUP)
+        for _, producer in self._producers:
+            producer.close(FLUSH)
+        self._app.close_producer(FLUSH)
+
+    def _await(self, performing: Any) -> None:
+        """Wait for a coroutine on the loop, in short waits: what interrupts this thread from outside is heard."""
+        answer, cancel = self._running_loop().begin(performing, self._context.copy())
+        try:
+            while not answer.done():
+                with suppress(FutureTimeoutError):
+                    answer.result(LOOK)
+        except BaseException:
+            cancel()
+            raise
+        answer.result()
+
+    def _producer(self, background: Background) -> Producer:
+        """That of the cluster which the messages of the route come from."""
+        if not background.kafka:
+            return self._app.producer
+        with self._lock:
+            for other, producer in self._producers:
+                if dict(other.kafka) == dict(background.kafka):
+                    return producer
+            producer = self._app.producer_for(background.kafka)
+            self._producers.append((background, producer))
+            return producer
+
+    def _running_loop(self) -> LoopThread:
+        with self._lock:
+            if self._loop is None:
+                self._loop = LoopThread(self._context)
+                self._loop.start()
+            return self._loop

@@ -17,6 +17,7 @@ from typing import Any
 from karafka.application import Application
 from karafka.backends.envelope import Carried, Envelope, packed, unpacking
 from karafka.backends.port import Backend
+from karafka.config import Settings
 from karafka.contexts import AT_WORK
 from karafka.controllers import AnyController, Context, hooks_of, payload_type
 from karafka.errors import TimeLimitError
@@ -37,6 +38,8 @@ class Background:
     group: str
     #: As the route shows itself: its topic, or its pattern.
     route: str
+    #: What the group adds to the app's settings of the client.
+    kafka: Settings
     backend: Backend
     worker: Found[Worker]
     interchanger: Interchanger
@@ -135,11 +138,16 @@ class Performing:
         self.controller = controller
         self.asynchronous = iscoroutinefunction(controller.perform)
 
-    def perform(self, run: Run, envelope: Envelope, limit: float | None) -> None:
-        """One try of a job, by the first `limit` seconds of which it ends. `run` says which try, and what takes what
-        it sends. Raises what `perform` raises, `ParseError`, `TimeLimitError`.
+    def taken(self, envelope: Envelope) -> Record:
+        """The message out of its envelope. Raises `ParseError`."""
+        return Carried(envelope, self._interchanger)
+
+    def perform(self, run: Run, record: Record, limit: float | None) -> None:
+        """One try of a job, which may take `limit` seconds. `run` says which try, and takes what it sends.
+
+        Raises what `perform` raises, `ParseError`, `TimeLimitError`.
         """
-        controller = self._made(run, envelope)
+        controller = self._each.made(run, record, run.attempt)
         if limit is None:
             self._each.through(controller)
             return
@@ -149,10 +157,10 @@ class Performing:
             tell_failure(controller, error)
             raise
 
-    async def perform_async(self, run: Run, envelope: Envelope, limit: float | None) -> None:
-        """The same on the event loop."""
-        controller = self._made(run, envelope)
-        AT_WORK.set((self.controller.__qualname__, controller._record))  # noqa: SLF001 - the slots are the engine's own
+    async def perform_async(self, run: Run, record: Record, limit: float | None) -> None:
+        """The same on the event loop, in a task of its own."""
+        controller = self._each.made(run, record, run.attempt)
+        AT_WORK.set((self.controller.__qualname__, record))
         try:
             async with asyncio.timeout(limit) as timeout:
                 await self._each.through_async(controller)
@@ -162,7 +170,3 @@ class Performing:
             late = TimeLimitError(f"it took longer than its time_limit of {limit:g} s")
             await tell_failure_async(controller, late)
             raise late from error
-
-    def _made(self, run: Run, envelope: Envelope) -> Any:
-        record: Record = Carried(envelope, self._interchanger)
-        return self._each.made(run, record, run.attempt)

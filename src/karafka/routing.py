@@ -10,7 +10,7 @@ from inspect import iscoroutinefunction
 from typing import TypeAlias, TypedDict, Unpack, get_args
 
 from karafka.application import Application
-from karafka.backends import check_backend
+from karafka.backends.named import check_backend
 from karafka.backends.port import Backend
 from karafka.checks import check_topic, number, one_of, whole
 from karafka.config import Config, Settings, check_group, check_settings, check_start
@@ -311,9 +311,11 @@ class Subscription:
 class Routes:
     """The routing table. Drawn while the app is declared, on one thread; read-only once a server is made."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, attach: Callable[[Backend], None] = lambda _: None) -> None:
+        """`attach` is told of the job queues that lines name, once they do."""
         #: The app's: what lines have that say nothing else.
         self.config = config
+        self._attach = attach
         #: The job queue of routes that name none; None for the server itself.
         self.backend: Backend | None = None
         self._groups: list[Group] = []
@@ -338,6 +340,8 @@ class Routes:
         for index, one in enumerate(new.topics):
             self._refuse_twice(new.name, new.topics[:index], one)
             self._check_mapped(one)
+            if isinstance(backend := one.options.backend, Backend):
+                self._attach(backend)
         self._groups.append(new)
 
     def _check_mapped(self, line: Topic) -> None:
@@ -422,7 +426,7 @@ class Routes:
                 f"topic({line.shown!r}): exactly_once=True needs isolation.level=read_committed, the default: else a "
                 "partition could begin before the transaction of its former owner has ended"
             )
-        background = self._background(group, line, context)
+        background = self._background(group, line, kafka, context)
         handler = handler_for(controller, context)
         if background is not None:
             handler = Enqueue(controller, context, background).handler
@@ -462,9 +466,9 @@ class Routes:
             background=background,
         )
 
-    def _background(self, group: str, line: Topic, context: Context) -> Background | None:
+    def _background(self, group: str, line: Topic, kafka: Settings, context: Context) -> Background | None:
         named, options = line.options.backend, line.options
-        backend = self.backend if isinstance(named, Unsaid) else check_backend("", named)
+        backend = self.backend if isinstance(named, Unsaid) else check_backend(f"topic({line.shown!r}): backend", named)
         where = f"topic({line.shown!r})"
         if backend is None:
             if (idle := options.worker or options.interchanger) is not None:
@@ -487,7 +491,7 @@ class Routes:
         backend.check(where, worker.cls)
         interchanger = options.interchanger or Interchanger()
         performing = Performing(controller, context, interchanger)
-        return Background(group, line.shown, backend, worker, interchanger, performing)
+        return Background(group, line.shown, kafka, backend, worker, interchanger, performing)
 
 
 def _responder(line: Topic) -> Found[Responder] | None:

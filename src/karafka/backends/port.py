@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import ClassVar, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Protocol, TypeAlias
 
 from karafka.application import Application
 from karafka.backends.envelope import Envelope
@@ -15,6 +15,33 @@ from karafka.workers import Worker
 Send: TypeAlias = Callable[[Row], None]
 
 
+class Host(Protocol):
+    """What a queue's own worker processes need of the app, once they have imported it whole. Raises `ConfigError`, when
+    it is made, for routes that cannot work.
+    """
+
+    @property
+    def workers(self) -> Sequence[type[Worker]]:
+        """Those that jobs of this queue may name."""
+
+    def start(self) -> None:
+        """Once in a process, before its first job: the app's `on_start` hooks, its controllers' `setup`.
+
+        Raises `ConfigError`, `StartError`.
+        """
+
+    def perform(self, job: object, attempt: int) -> None:
+        """Try a job, as `envelope.plain` has made it, for the `attempt`-th time (from 1); what it sends is confirmed on
+        return. Any thread. Where `perform` is a coroutine it runs on the process's one loop, within the worker's time
+        limit; else that is the queue's to see to.
+
+        Raises what `perform` raises, `JobError`, `ParseError`, `TimeLimitError`.
+        """
+
+    def stop(self) -> None:
+        """Once, after the last job: the app's `on_stop` hooks; the producers are flushed."""
+
+
 class Backend(ABC):
     """A job queue. Used from several threads at once."""
 
@@ -22,6 +49,17 @@ class Backend(ABC):
     name: ClassVar[str]
     #: Whether `enqueue` waits for an answer, so that an event loop must not call it.
     waits: ClassVar[bool] = True
+
+    def attach(self, host: Callable[[], Host]) -> None:  # noqa: B027 - Kafka's jobs are performed by the engine itself
+        """Called when an app that hands jobs over by this queue is declared, for worker processes of its own: once the
+        app is imported whole, `host()` is what they need of it.
+        """
+
+    def run(self, target: str | None, queues: Mapping[str, int], *, concurrency: int, processes: int) -> int:
+        """`karafka worker` of the app that `target` names: perform what is in `queues` (all, if none is named; with
+        their weights) until told to stop, by the queue's own worker program. The exit status.
+        """
+        raise NotImplementedError(f"{self.name} has no worker program of its own")
 
     def check(self, where: str, worker: type[Worker]) -> None:  # noqa: B027 - most have nothing to refuse
         """Raises `ConfigError` for a worker that the queue cannot do justice to."""

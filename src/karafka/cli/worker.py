@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from karafka.cli.options import app_option
 from karafka.cli.server import consume, consuming_options
+from karafka.errors import ConfigError
 
 if TYPE_CHECKING:
-    from karafka.app import App
-    from karafka.routing import Subscription
+    from karafka.backends.port import Backend
 
 
 def _weights(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, int]:
@@ -36,8 +38,9 @@ def _weights(ctx: click.Context, param: click.Parameter, given: tuple[str, ...])
     callback=_weights,
     help="Only this queue; again for more. Its weight is its share of the workers where several queues have jobs.",
 )
+@click.option("--backend", metavar="NAME", help="Whose jobs, where the app has several job queues.")
 @consuming_options
-def worker(target: str | None, *, queues: dict[str, int], **options: Any) -> None:
+def worker(target: str | None, *, queues: dict[str, int], backend: str | None, **options: Any) -> None:
     """Perform the jobs that a server has handed over (backend=…), until INT, TERM or QUIT.
 
     \b
@@ -50,9 +53,32 @@ def worker(target: str | None, *, queues: dict[str, int], **options: Any) -> Non
     Exit status: as that of `karafka server`.
     """
 
-    def read(app: App) -> tuple[Subscription, ...]:
-        from karafka.background import subscriptions  # noqa: PLC0415 - help needs none of it
+    from karafka.background import backgrounds, subscriptions  # noqa: PLC0415 - help needs none of it
+    from karafka.cli.load import load_app  # noqa: PLC0415
 
-        return subscriptions(app, queues or None)
+    app = load_app(target)
+    chosen = _backend({one.backend.name: one.backend for one in backgrounds(app)}, backend)
+    if chosen.name != "kafka":
+        sys.exit(
+            chosen.run(
+                target,
+                queues,
+                concurrency=options["concurrency"] or app.config.concurrency,
+                processes=options["processes"] or app.config.processes,
+            )
+        )
+    consume(target, lambda app: subscriptions(app, queues or None), **options)
 
-    consume(target, read, **options)
+
+def _backend(there: Mapping[str, Backend], name: str | None) -> Backend:
+    """The one that is meant. Raises `ConfigError`."""
+    known = ", ".join(there)
+    if not there:
+        raise ConfigError(
+            'no route hands its messages over to a job queue: topic(…, backend="kafka"), or App(…, backend="kafka")'
+        )
+    if name is None and len(there) > 1:
+        raise ConfigError(f"the app has several job queues ({known}): say which one's jobs are meant, --backend …")
+    if name is not None and name not in there:
+        raise ConfigError(f"--backend {name}: the app hands nothing over to it; it has {known}")
+    return there[name] if name is not None else next(iter(there.values()))

@@ -1,0 +1,102 @@
+"""An app with a job queue, as processes: `karafka server` and `karafka worker`, and what comes of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.brokers import new_group, until
+from tests.jobs.queues import Queue
+from tests.process.servers import PYTHON, Server, app, started
+from tests.specs import visible
+from tests.specs.run import Stage
+
+# Controllers say what became of a message by sending it here; a worker that retries does so quickly.
+HELP = """
+class ApplicationWorker(Worker):
+    backoff = Backoff(0.05, 0.2)
+
+
+class ApplicationController(Controller):
+    def tell(self, what, **more):
+        self.produce({results!r}, {{"what": what, "id": self.message.id, **more}})
+"""
+
+
+class Yard:
+    """One app. `body` is its text, with `{source}` and `{results}` for the names of topics: routes say
+    `backend=BACKEND`. Processes are killed at the end if they still run.
+    """
+
+    def __init__(
+        self, stage: Stage, folder: Path, queue: Queue, body: str, *, partitions: int = 1, **settings: object
+    ) -> None:
+        self.stage, self.queue, self.folder, self.partitions = stage, queue, folder, partitions
+        self.source, self.results = stage.topic(partitions), stage.topic(1)
+        self.group = new_group()
+        queue.ready(self.group)
+        self._settings = {"commit_interval": 0.1, "drain_timeout": 5.0, **settings}
+        self.write(body)
+        self._stack = ExitStack()
+
+    def write(self, body: str) -> None:
+        """The app's text is that from now on: for processes that are started."""
+        text = self.queue.declares + HELP.format(results=self.results)
+        text += body.replace("{source}", repr(self.source)).replace("{results}", repr(self.results))
+        (self.folder / "app.py").write_text(app(self.stage.bootstrap, self.group, text, **self._settings))  # type: ignore[arg-type]  # as App takes them
+
+    def start(self, command: str, *arguments: str) -> Server:
+        """`karafka server`, `karafka worker`, as a process of its own."""
+        words = [*PYTHON, "-m", "karafka", command, "--log-format", "json", *arguments]
+        return self._stack.enter_context(started(Server(self.folder, words, self.queue.environment)))
+
+    def server(self, *arguments: str) -> Server:
+        server = self.start("server", *arguments)
+        server.event("server_started")
+        return server
+
+    def worker(self, *arguments: str) -> Server:
+        return self.start("worker", *arguments)
+
+    def send(self, *payloads: Any, partition: int = 0, **more: Any) -> None:
+        """Payloads that are no text or bytes as JSON."""
+        made = [one if isinstance(one, str | bytes | None) else json.dumps(one) for one in payloads]
+        self.stage.send(self.source, made, partition=partition, **more)
+
+    def told(self, what: str | None = None) -> list[dict[str, Any]]:
+        """What controllers told so far, in order."""
+        said = [json.loads(one) for one in visible.seen(self.stage.bootstrap, self.results)]
+        return [one for one in said if what in {None, one["what"]}]
+
+    def heard(self, what: str, count: int = 1, timeout: float = 30) -> list[dict[str, Any]]:
+        """Wait until that was told so often."""
+        try:
+            until(lambda: len(self.told(what)) >= count, timeout)
+        except TimeoutError:
+            raise AssertionError(f"{what} was told {len(self.told(what))} times, not {count}: {self.told()}") from None
+        return self.told(what)
+
+    def committed(self) -> list[int | None]:
+        return visible.committed(self.stage.bootstrap, self.group, self.source, self.partitions)
+
+    def handed_over(self, *ends: int, timeout: float = 30) -> None:
+        """Wait until the server has committed that."""
+        until(lambda: self.committed() == list(ends), timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+
+def offsets(told: Iterable[dict[str, Any]]) -> list[tuple[int, int]]:
+    """Partition and offset of the messages that were told of, sorted, each once."""
+    found = {tuple(map(int, one["id"].rsplit("/", 2)[1:])) for one in told}
+    return sorted((partition, offset) for partition, offset in found)
