@@ -12,7 +12,6 @@ from threading import Lock
 from types import SimpleNamespace
 from typing import Any, Self, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
-from karafka.backends.named import check_backend
 from karafka.backends.port import Backend, Host
 from karafka.config import Config, Settings, check_settings
 from karafka.confluent import check
@@ -119,11 +118,8 @@ class App:
         self._producer: Producer | None = None
         self._lock = Lock()
         self.events = Events()
-        self._attached: list[Backend] = []
-        self.routes = Routes(self.config, self._attach)
-        self.routes.backend = check_backend("App(backend=…)", backend)
-        if self.routes.backend is not None:
-            self._attach(self.routes.backend)
+        # A job queue may have worker processes of its own: what they need of this app is made when they ask.
+        self.routes = Routes(self.config, backend, lambda one: one.attach(partial(_host, self, one)))
 
     @classmethod
     def from_env(
@@ -230,12 +226,6 @@ class App:
         """
         self.config = replace(self.config, **settings)
         self.routes.config = self.config
-
-    def _attach(self, backend: Backend) -> None:
-        """A job queue has worker processes of its own, maybe: what they need of this app is made when they ask."""
-        if not any(one is backend for one in self._attached):
-            self._attached.append(backend)
-            backend.attach(partial(_host, self, backend))
 
     def subscriptions(self) -> tuple[Subscription, ...]:
         """What a server is to read, with handlers made. Raises `ConfigError` for what cannot work."""

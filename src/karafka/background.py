@@ -70,7 +70,7 @@ def backgrounds(app: App) -> list[Background]:
 
 def _same(one: Background, other: Background) -> bool:
     """Whether their jobs are in the same topics."""
-    return one.backend is other.backend and dict(one.kafka) == dict(other.kafka)
+    return one.backend == other.backend and dict(one.kafka) == dict(other.kafka)
 
 
 def _distinct(routes: Iterable[Background]) -> list[Background]:

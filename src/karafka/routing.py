@@ -10,7 +10,7 @@ from inspect import iscoroutinefunction
 from typing import TypeAlias, TypedDict, Unpack, get_args
 
 from karafka.application import Application
-from karafka.backends.named import check_backend
+from karafka.backends.named import Backends, check_backend
 from karafka.backends.port import Backend
 from karafka.checks import check_topic, number, one_of, whole
 from karafka.config import Config, Settings, check_group, check_settings, check_start
@@ -311,13 +311,14 @@ class Subscription:
 class Routes:
     """The routing table. Drawn while the app is declared, on one thread; read-only once a server is made."""
 
-    def __init__(self, config: Config, attach: Callable[[Backend], None] = lambda _: None) -> None:
-        """`attach` is told of the job queues that lines name, once they do."""
+    def __init__(
+        self, config: Config, backend: Backend | str | None = None, attach: Callable[[Backend], None] = lambda _: None
+    ) -> None:
+        """`backend`: the job queue of lines that name none. `attach` is told of each that is named."""
         #: The app's: what lines have that say nothing else.
         self.config = config
-        self._attach = attach
-        #: The job queue of routes that name none; None for the server itself.
-        self.backend: Backend | None = None
+        self._backends = Backends(attach)
+        self._backend = self._backends.get("App(backend=…)", backend)
         self._groups: list[Group] = []
         self._wanted: Callable[[str, Topic], bool] = lambda _group, _line: True
 
@@ -340,8 +341,8 @@ class Routes:
         for index, one in enumerate(new.topics):
             self._refuse_twice(new.name, new.topics[:index], one)
             self._check_mapped(one)
-            if isinstance(backend := one.options.backend, Backend):
-                self._attach(backend)
+            if not isinstance(one.options.backend, Unsaid):
+                self._backends.get(f"topic({one.shown!r}): backend", one.options.backend)
         self._groups.append(new)
 
     def _check_mapped(self, line: Topic) -> None:
@@ -468,8 +469,8 @@ class Routes:
 
     def _background(self, group: str, line: Topic, kafka: Settings, context: Context) -> Background | None:
         named, options = line.options.backend, line.options
-        backend = self.backend if isinstance(named, Unsaid) else check_backend(f"topic({line.shown!r}): backend", named)
         where = f"topic({line.shown!r})"
+        backend = self._backend if isinstance(named, Unsaid) else self._backends.get(f"{where}: backend", named)
         if backend is None:
             if (idle := options.worker or options.interchanger) is not None:
                 raise ConfigError(

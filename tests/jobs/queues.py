@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from tests.brokers import new_topic
+from tests.process.servers import send
+from tests.specs import visible
 
 
 class Queue(ABC):
@@ -14,24 +17,47 @@ class Queue(ABC):
 
     name: ClassVar[str]
     declares: str
+    #: Seconds after which a job comes back that a worker had in hand when it was killed.
+    returns: float
 
     @property
     def environment(self) -> Mapping[str, str]:
         """What its processes find set."""
         return {}
 
+    @property
+    def arguments(self) -> Sequence[str]:
+        """What `karafka worker` is told beside the rest."""
+        return ()
+
     @abstractmethod
     def ready(self, app: str) -> None:
         """Have what it needs for the app of that name."""
+
+    @abstractmethod
+    def put(self, app: str, job: Mapping[str, Any]) -> None:
+        """Put a job into the queue `default`, as another version of the server would."""
+
+    @abstractmethod
+    def dead(self, app: str) -> list[dict[str, Any]]:
+        """The jobs that were given up, in order."""
 
 
 class ByKafka(Queue):
     name = "kafka"
     declares = 'BACKEND = "kafka"\n'
+    returns = 3.0
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
 
     def ready(self, app: str) -> None:
-        """Its topics are made by the brokers when the first job comes; several partitions are for several workers."""
-        new_topic(self._bootstrap, 3, name=f"{app}_jobs_default")
+        """Brokers may make its topics when the first job comes; several partitions are for several processes."""
+        for name, partitions in {"default": 3, "dead": 1}.items():
+            new_topic(self._bootstrap, partitions, name=f"{app}_jobs_{name}")
+
+    def put(self, app: str, job: Mapping[str, Any]) -> None:
+        send(self._bootstrap, f"{app}_jobs_default", [json.dumps(job)])
+
+    def dead(self, app: str) -> list[dict[str, Any]]:
+        return [json.loads(one) for one in visible.seen(self._bootstrap, f"{app}_jobs_dead")]

@@ -42,6 +42,7 @@ class Yard:
         self._settings = {"commit_interval": 0.1, "drain_timeout": 5.0, **settings}
         self.write(body)
         self._stack = ExitStack()
+        self.all: list[Server] = []
 
     def write(self, body: str) -> None:
         """The app's text is that from now on: for processes that are started."""
@@ -51,8 +52,10 @@ class Yard:
 
     def start(self, command: str, *arguments: str) -> Server:
         """`karafka server`, `karafka worker`, as a process of its own."""
-        words = [*PYTHON, "-m", "karafka", command, "--log-format", "json", *arguments]
-        return self._stack.enter_context(started(Server(self.folder, words, self.queue.environment)))
+        more = self.queue.arguments if command == "worker" else ()
+        words = [*PYTHON, "-m", "karafka", command, "--log-format", "json", *more, *arguments]
+        self.all.append(self._stack.enter_context(started(Server(self.folder, words, self.queue.environment))))
+        return self.all[-1]
 
     def server(self, *arguments: str) -> Server:
         server = self.start("server", *arguments)
@@ -69,8 +72,20 @@ class Yard:
 
     def told(self, what: str | None = None) -> list[dict[str, Any]]:
         """What controllers told so far, in order."""
-        said = [json.loads(one) for one in visible.seen(self.stage.bootstrap, self.results)]
+        said = [json.loads(one) for one in self.raw() if one is not None and one.startswith(b"{")]
         return [one for one in said if what in {None, one["what"]}]
+
+    def raw(self) -> list[bytes | None]:
+        """The payloads there, as they are."""
+        return [one.value() for one in visible.read(self.stage.bootstrap, self.results)]
+
+    def dead(self) -> list[dict[str, Any]]:
+        """Jobs that were given up."""
+        return self.queue.dead(self.group)
+
+    def refused(self, worker: Server, said: str = "") -> None:
+        """Wait until `worker` has told that it cannot perform a job."""
+        worker.until(lambda: any("JobError" in line and said in line for line in worker.heard.told), "a JobError")
 
     def heard(self, what: str, count: int = 1, timeout: float = 30) -> list[dict[str, Any]]:
         """Wait until that was told so often."""
@@ -93,6 +108,9 @@ class Yard:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None:
+            for one in self.all:
+                print(one.heard)
         self._stack.close()
 
 

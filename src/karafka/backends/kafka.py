@@ -34,6 +34,12 @@ class KafkaBackend(Backend):
             check_topic(prefix, "KafkaBackend(prefix=…)")
         self._prefix = prefix
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KafkaBackend) and other._prefix == self._prefix
+
+    def __hash__(self) -> int:
+        return hash((KafkaBackend, self._prefix))
+
     def topic(self, app: Application, queue: str) -> str:
         """Where the jobs of `queue` are."""
         return f"{self._begin(app)}_{queue}"

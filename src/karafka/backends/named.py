@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 
 from karafka.backends.port import Backend
@@ -11,12 +12,35 @@ from karafka.errors import ConfigError
 BACKENDS = {"kafka": "KafkaBackend"}
 
 
-def check_backend(where: str, backend: object) -> Backend | None:
-    """The backend that was named, or given; None for none. Raises `ConfigError`."""
-    if backend is None or isinstance(backend, Backend):
+class Backends:
+    """Those of one app: each name is one backend, however often it is said. `attach` is told of each, once."""
+
+    def __init__(self, attach: Callable[[Backend], None] = lambda _: None) -> None:
+        self._attach = attach
+        self._named: dict[str, Backend] = {}
+        self._known: list[Backend] = []
+
+    def get(self, where: str, backend: object) -> Backend | None:
+        """The one that was named, or given; None for none. Raises `ConfigError`."""
+        named = check_backend(where, backend)
+        if isinstance(named, str):
+            if named not in self._named:
+                self._named[named] = _made(named)
+            named = self._named[named]
+        if named is not None and not any(named is one for one in self._known):
+            self._known.append(named)
+            self._attach(named)
+        return named
+
+
+def check_backend(where: str, backend: object) -> Backend | str | None:
+    """`backend`, if it is a job queue, the name of one, or None. Raises `ConfigError`."""
+    if backend is None or isinstance(backend, Backend) or (isinstance(backend, str) and backend in BACKENDS):
         return backend
-    if not isinstance(backend, str) or backend not in BACKENDS:
-        known = ", ".join(map(repr, BACKENDS))
-        raise ConfigError(f"{where}={backend!r}: there is no such job queue; there are {known}, or None for none")
-    made: Backend = getattr(import_module(f"karafka.backends.{backend}"), BACKENDS[backend])()
+    known = ", ".join(map(repr, BACKENDS))
+    raise ConfigError(f"{where}={backend!r}: there is no such job queue; there are {known}, or None for none")
+
+
+def _made(name: str) -> Backend:
+    made: Backend = getattr(import_module(f"karafka.backends.{name}"), BACKENDS[name])()
     return made
