@@ -23,6 +23,7 @@ from karafka.assignment import Assignment
 from karafka.backends.envelope import Envelope, read, read_plain
 from karafka.backends.kafka import KafkaBackend
 from karafka.backends.port import Backend
+from karafka.config import Settings
 from karafka.controllers import Controller
 from karafka.errors import ConfigError, JobError
 from karafka.lifespan import CLEANUP, Lifespan
@@ -60,6 +61,22 @@ def subscriptions(app: App, weights: Mapping[str, int] | None = None) -> tuple[S
         for queue, share in _shares(jobs.known, weights).items():
             found.append(_subscription(app, first, jobs, queue, share))
     return tuple(found)
+
+
+def has_jobs(app: App) -> bool:
+    """Whether any of them are in Kafka."""
+    return any(isinstance(one.backend, KafkaBackend) for one in backgrounds(app))
+
+
+def topics(app: App) -> list[tuple[Settings, str, str]]:
+    """The topics that the app's job queues need: what their groups add to the settings, name, what it is for."""
+    routes = backgrounds(app)
+    found: dict[tuple[int, str], tuple[Settings, str, str]] = {}
+    for at, first in enumerate(_distinct(routes)):
+        for worker in Known([one for one in routes if _same(one, first)]).workers:
+            for name, said in first.backend.topics(app, worker.queue).items():
+                found[at, name] = first.kafka, name, said
+    return list(found.values())
 
 
 def backgrounds(app: App) -> list[Background]:
