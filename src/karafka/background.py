@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from contextvars import Context, copy_context
+from functools import partial
 from inspect import iscoroutinefunction
 from threading import Lock
 from typing import Any
@@ -31,6 +33,7 @@ from karafka.messages import NO_HOOKS, Handler, Record, Run, Sends, offset_of
 from karafka.outbox import Confirmed
 from karafka.performing import Background
 from karafka.policy import DeadLetter, Inside, Policy
+from karafka.pool import WORKERS
 from karafka.producer import Producer
 from karafka.routing import TASKS, Options, Route, Subscription, Topic
 from karafka.workers import Worker, every, find, named
@@ -181,6 +184,8 @@ class Jobs:
         assert isinstance(backend, KafkaBackend)  # noqa: S101 - no others are asked
         self._grave = backend.grave(app)
         self._inside: dict[tuple[type, type[Worker]], Inside] = {}
+        # For jobs of plain controllers beside those of the event loop; started with the first of them.
+        self._threads = ThreadPoolExecutor(app.config.concurrency, f"{WORKERS}jobs")
         #: What the pool calls. Where any controller performs on the event loop all jobs come by it, and those of plain
         #: ones go on to a thread.
         self.handler: Handler = (
@@ -207,7 +212,8 @@ class Jobs:
                 # A task for each, and so a context.
                 await asyncio.create_task(performing.perform_async(inner, taken, worker.time_limit))
             else:
-                await asyncio.to_thread(performing.perform, inner, taken, worker.time_limit)
+                call = partial(copy_context().run, performing.perform, inner, taken, worker.time_limit)
+                await asyncio.get_running_loop().run_in_executor(self._threads, call)
             if task is not None and task.cancelling():
                 run.halt()
             attempt = 1
