@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "flow": "What goes out for what comes in: incoming => outgoing.",
     "help": "How the commands are used, or one of them.",
     "info": "Versions, the app and its settings, and whether its brokers answer.",
+    "install": "An app to begin with, in folders or in one file.",
     "routes": "Which topics go to which controllers, and how.",
     "server": "Consume: route what arrives to the controllers.",
     "status": "How the processes of running servers are.",
