@@ -171,7 +171,9 @@ def test_a_server_that_dies_is_waited_for_a_change(scene: Scene) -> None:
 
 
 def test_changes_that_do_not_matter_do_nothing(scene: Scene) -> None:
-    """Pages, data, what is compiled, what others have installed; a file of variables matters."""
+    """Pages, data, what is compiled, what others have installed. A file of variables does, wherever the folder is."""
+    scene.folder = scene.folder / ".venv" / "shop"
+    scene.folder.mkdir(parents=True)
     with reloading(scene.folder, scene.app("pass")) as server:
         server.assigned()
         (scene.folder / ".venv").mkdir()

@@ -10,8 +10,7 @@ import logging
 import os
 import signal
 import subprocess
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from types import FrameType
 
 from watchfiles import PythonFilter, watch
@@ -24,6 +23,8 @@ from karafka.server import SIGNALS, STOPS
 LOOK = 100
 GATHER = 200
 
+# Whether a change matters, by a name within the folder: not where tools keep their own (.venv, .git, __pycache__).
+_matters = PythonFilter(extra_extensions=(".env",))
 _log = logging.getLogger("karafka")
 
 
@@ -66,15 +67,17 @@ class Reloader:
                 changes = next(looks)
             except OSError as error:  # there are more folders than the system watches, say
                 raise ConfigError(f"--reload cannot watch {self._folder}: {error}") from None
-            status = self.step(sorted(path for change, path in changes if _matters(change, path)))
+            names = {(change, os.path.relpath(path, self._folder)) for change, path in changes}
+            status = self.step(sorted({name for change, name in names if _matters(change, name)}))
         looks.close()
         return status
 
     def step(self, changed: Sequence[str]) -> int | None:
-        """One look: files that were `changed` since the last one; the exit status when that is the end."""
+        """One look: files that matter and were `changed` since the last one; the exit status when that is the end."""
         if changed and not self._wanted and not self._stopping:
             self._wanted = True
-            _log.info("%s changed: the server starts again", _shown(changed, self._folder))
+            others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            _log.info("%s%s changed: the server starts again", changed[0], others)
             if self._server is not None:
                 self._server.terminate()
         if self._server is not None and self._server.poll() is not None:
@@ -108,11 +111,3 @@ class Reloader:
             os.write(self._held, b".")
         elif self._server is not None:
             self._server.send_signal(number)
-
-
-_matters = PythonFilter(extra_extensions=(".env",))
-
-
-def _shown(changed: Iterable[str], folder: str) -> str:
-    first, *others = (os.path.relpath(path, Path(folder).resolve()) for path in changed)
-    return f"{first} and {len(others)} more" if others else first
