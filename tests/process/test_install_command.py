@@ -65,7 +65,7 @@ def test_what_its_readme_names_is_there(shop: Path) -> None:
     rows = [line for line in (shop / "README.md").read_text().splitlines() if line.startswith("| `")]
     named = [row.split("`")[1] for row in rows]
 
-    assert len(named) == 8
+    assert len(named) == 9
     assert [name for name in named if not (shop / name).exists()] == []
     assert "example_app" not in "".join(file.read_text() for file in shop.rglob("*") if file.is_file())
 

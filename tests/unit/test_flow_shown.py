@@ -117,6 +117,24 @@ def test_a_long_name_moves_the_second_column(app: App) -> None:
     assert len({line.index("(") for line in said(app) if line.startswith("  -")}) == 1
 
 
+def test_what_is_performed_in_the_background_is_told(app: App) -> None:
+    """Whether it answers or not, in lines, pictures, and to programs."""
+    app.routes.draw(
+        topic("payments", PaymentsController, backend="kafka"), topic("videos_created", Silent, backend="kafka")
+    )
+    rows, apart = described(app), "in the background, queue default of kafka"
+
+    assert [line for line in said(app) if "=>" in line] == [
+        f"payments => ({apart})",
+        f"videos_created => ({apart}) (nothing)",
+    ]
+    assert sorted(picture(rows).controllers.values()) == [
+        f"PaymentsController\nshop\n{apart}",
+        f"Silent\nshop\n{apart}",
+    ]
+    assert [(one["backend"], one["queue"]) for one in map(document, rows)] == [("kafka", "default")] * 2
+
+
 def test_programs_are_told_the_facts(app: App) -> None:
     app.routes.draw(topic("payments", PaymentsController, dead_letter=DeadLetter("dead", producer=THERE)))
 

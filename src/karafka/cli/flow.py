@@ -102,11 +102,17 @@ def ways(row: Row) -> Iterator[Way]:
         )
 
 
+def background(row: Row) -> str:
+    """Where its jobs wait that `karafka worker` performs; empty where the server does."""
+    return f"in the background, queue {row['worker']['queue']} of {row['backend']}" if row["backend"] else ""
+
+
 def document(row: Row) -> dict[str, Any]:
     """A route as programs read it."""
     names = ("topic", "group", "cluster", "controller")
     outgoing = [{"topic": way.topic, "cluster": way.cluster, **way.facts} for way in ways(row)]
-    return {**{name: row[name] for name in names}, "outgoing": outgoing}
+    queue = row["worker"]["queue"] if row["backend"] else None
+    return {**{name: row[name] for name in names}, "backend": row["backend"], "queue": queue, "outgoing": outgoing}
 
 
 # ── lines ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -118,7 +124,8 @@ def lines(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         name = click.style(_name(row, rows), bold=True)
         out = list(ways(row))
-        yield f"{name} =>" if out else f"{name} => {click.style('(nothing)', dim=True)}"
+        apart = click.style(f" ({background(row)})", dim=True) if row["backend"] else ""
+        yield f"{name} =>{apart}" if out else f"{name} =>{apart} {click.style('(nothing)', dim=True)}"
         for way in out:
             yield f"{_item(way):<{width}} {click.style(f'({way.said})', fg=COLOURS[way.when])}"
 
@@ -153,20 +160,23 @@ def picture(rows: Sequence[Row]) -> Picture:
     """Each topic once, whether it comes in or goes out, so that it is seen what hangs together."""
     arrows: list[tuple[str, str, Way | None]] = []
     topics: dict[tuple[str, str], str] = {}
-    controllers: dict[tuple[str, str, str], str] = {}
+    controllers: dict[tuple[str, str, str, str], str] = {}
 
     def topic(name: str, cluster: str) -> str:
         return topics.setdefault((name, cluster), f"topic{len(topics)}")
 
     for row in rows:
-        key = row["controller"], row["group"], row["cluster"]
+        key = row["controller"], row["group"], row["cluster"], background(row)
         controller = controllers.setdefault(key, f"controller{len(controllers)}")
         arrows.append((topic(row["topic"], row["cluster"]), controller, None))
         arrows += [(controller, topic(way.topic, way.cluster), way) for way in ways(row)]
     several = len({cluster for _, cluster in topics}) > 1
     return Picture(
         {name: f"{topic}\n{cluster}" if several else topic for (topic, cluster), name in topics.items()},
-        {name: f"{path.rpartition('.')[2]}\n{group}" for (path, group, _), name in controllers.items()},
+        {
+            name: f"{path.rpartition('.')[2]}\n{group}" + (f"\n{apart}" if apart else "")
+            for (path, group, _, apart), name in controllers.items()
+        },
         arrows,
     )
 

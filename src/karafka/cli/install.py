@@ -38,7 +38,7 @@ def install(path: Path, *, single: bool) -> None:
 
     \b
     Examples:
-      karafka install shop             a bigger app: controllers, responders, parsers, config, tests
+      karafka install shop             a bigger app: controllers, responders, workers, parsers, config, tests
       karafka install --single shop    a small one: app.py
       karafka install                  into the current folder
 

@@ -29,6 +29,7 @@ grace: Kafka in Python is new in karafka
 | `models.py` | what comes in and goes out, as types |
 | `controllers/` | what is done with what comes in |
 | `responders/` | what goes out; each is found by its controller's name |
+| `workers/` | how jobs in the background are performed; each is found by its controller's name |
 | `parsers/` | bytes to objects and back, where they are not JSON |
 | `tests/` | parts alone, and the whole app on a broker of its own |
 
@@ -36,6 +37,7 @@ grace: Kafka in Python is new in karafka
 ```sh
 karafka broker                # Apache Kafka on localhost:9092, for development
 karafka topics --create       # what the app reads, where it is not there
-karafka server
+karafka server                # and, in another terminal:
+karafka worker                # what is done in the background; --embedded does it itself
 ```
 Elsewhere `KARAFKA_ENV` says where the app runs, and `KARAFKA_BROKERS` its brokers; the `Dockerfile` makes an image of it.

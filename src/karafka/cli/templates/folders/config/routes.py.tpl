@@ -13,5 +13,6 @@ routes = (
     topic("videos_created", VideosCreatedController, dead_letter=dead),
     topic("videos_imported", VideosCreatedController, dead_letter=dead, parser=VideoCSV()),
     # A consumer group of its own, which can run apart: karafka server --group notifications
-    group("notifications", topic("users_notified", UsersNotifiedController, order="key")),
+    # In the background, by workers/users.py: karafka worker
+    group("notifications", topic("users_notified", UsersNotifiedController, backend="kafka")),
 )

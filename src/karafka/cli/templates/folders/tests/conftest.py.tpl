@@ -26,8 +26,8 @@ def answers() -> Iterator[Queue[Notice]]:
     app.routes.draw(group("tests", topic("users_notified", AnswersController)))
     with Embedded() as broker:
         app.override({"bootstrap.servers": broker.bootstrap, **broker.consumer_settings})
-        broker.create(route.shown for _, route in app.routes)
-        server = Server(app)
+        server = Server(app, jobs=True)
+        broker.create(topic for one in server.subscriptions for topic in one.topics)
         server.start()
         yield ANSWERS
         server.stop()
