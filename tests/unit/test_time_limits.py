@@ -131,9 +131,10 @@ class TestOneCall:
     def test_a_thread_watches_from_the_first_call_on(self) -> None:
         """And no longer than it is wanted."""
         watch = TimeLimits()
-        assert watch._thread is None
+        before = watch._thread
         watch.call(lambda: None, 60.0)
         thread = watch._thread
+        assert before is None
         assert thread is not None
         assert thread.name == "karafka-time-limits"
         assert thread.daemon
