@@ -7,7 +7,7 @@ for each job. Both make controllers as `Each` does: hooks run in the server alon
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
@@ -133,7 +133,8 @@ class Performing:
     def __init__(self, controller: type[AnyController], context: Context, interchanger: Interchanger) -> None:
         of = payload_type(controller)
         context = replace(context, parse=unpacking(context.parse, of), decode=None)
-        self._each = each_for(controller, (), context)
+        # Told of failures here: the time limit is that of the try alone.
+        self._each = each_for(controller, (), context, tells=False)
         self._interchanger = interchanger
         self.controller = controller
         self.asynchronous = iscoroutinefunction(controller.perform)
@@ -148,12 +149,13 @@ class Performing:
         Raises what `perform` raises, `ParseError`, `TimeLimitError`.
         """
         controller = self._each.made(run, record, run.attempt)
-        if limit is None:
-            self._each.through(controller)
-            return
+        through = partial(self._each.through, controller)
         try:
-            _LIMITS.call(partial(self._each.through, controller), limit)
-        except TimeLimitError as error:
+            if limit is None:
+                through()
+            else:
+                _LIMITS.call(through, limit)
+        except (Exception, BaseExceptionGroup) as error:
             tell_failure(controller, error)
             raise
 
@@ -162,11 +164,17 @@ class Performing:
         controller = self._each.made(run, record, run.attempt)
         AT_WORK.set((self.controller.__qualname__, record))
         try:
+            await self._within(limit, self._each.through_async(controller))
+        except (Exception, BaseExceptionGroup) as error:
+            await tell_failure_async(controller, error)
+            raise
+
+    @staticmethod
+    async def _within(limit: float | None, performing: Awaitable[None]) -> None:
+        try:
             async with asyncio.timeout(limit) as timeout:
-                await self._each.through_async(controller)
+                await performing
         except TimeoutError as error:
             if not timeout.expired():
                 raise
-            late = TimeLimitError(f"it took longer than its time_limit of {limit:g} s")
-            await tell_failure_async(controller, late)
-            raise late from error
+            raise TimeLimitError(f"it took longer than its time_limit of {limit:g} s") from error
