@@ -51,15 +51,16 @@ class Enqueue(Each):
 
     def __init__(self, controller: type[Any], context: Context, background: Background) -> None:
         super().__init__(controller, hooks_of(controller), context)
+        if not self._hooks:
+            self._foretell = None  # nobody looks at the payload here
         self._background = background
         self._app: Application = context.app
         self._declared = payload_type(controller) is not Any
 
     @property
     def handler(self) -> Handler:
-        """A coroutine function where something of the route must be awaited."""
-        hooks = any(iscoroutinefunction(getattr(self._controller, one)) for one in self._hooks)
-        return self.perform_async if hooks or self._foretell is not None else self.perform
+        """A coroutine function where `perform` is one: then hooks may give back what is to be awaited."""
+        return self.perform_async if iscoroutinefunction(self._controller.perform) else self.perform
 
     def perform(self, run: Run) -> None:
         """Called in a context of its own, which is enough where no code of the user's runs."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from inspect import iscoroutinefunction
 from time import monotonic
 from typing import Any, ClassVar
 
 import pytest
 
-from karafka import Controller
+from karafka import Controller, before_enqueue
+from karafka.assignment import Assignment
 from karafka.errors import TimeLimitError
+from karafka.events import Aborted
+from karafka.parsers import Raw
 from tests.unit.paper import Shop
 
 DEFINES = ["def", "async def"]
@@ -30,6 +34,63 @@ def busy(seconds: float) -> None:
     by = monotonic() + seconds
     while monotonic() < by:
         pass
+
+
+class TestInTheServer:
+    def test_what_a_hook_of_an_async_controller_gives_back_is_awaited(self) -> None:
+        """As without a backend: a plain hook may give back what is to be awaited."""
+
+        class Hooked(Noting):
+            @before_enqueue
+            def ask(self) -> Any:
+                return self.drop()
+
+            async def drop(self) -> None:
+                await asyncio.sleep(0)
+                self.abort("asked for")
+
+            async def perform(self) -> None: ...
+
+        shop = Shop(Hooked)
+
+        assert shop.serve(b"1", b"2") == (2, None)
+        assert shop.queue.jobs == []
+        assert [type(one) for one in shop.told] == [Aborted] * 2
+
+    def test_hooks_of_partitions_run_where_the_route_s_handler_does(self) -> None:
+        """A pool of threads would not await those of an async controller."""
+
+        class Prepared(Noting):
+            @classmethod
+            async def on_assigned(cls, partition: Assignment) -> None: ...
+
+            async def perform(self) -> None: ...
+
+        route = Shop(Prepared).route
+        assert iscoroutinefunction(route.hooks.assigned)
+        assert route.asynchronous
+        assert iscoroutinefunction(route.handler)
+
+    def test_what_no_hook_touches_is_not_parsed(self) -> None:
+        """Nor by a parser that must be awaited, which parses before the hooks."""
+        parsed: list[bytes] = []
+
+        class Asked(Raw):
+            async def parse(self, raw: bytes, /) -> Any:  # type: ignore[override]  # it is plain there
+                parsed.append(raw)
+                return raw.decode()
+
+        class Untouched(Noting):
+            async def perform(self) -> None:
+                self.notes.append(self.params)
+
+        shop = Shop(Untouched, parser=Asked())
+        shop.serve(b"one")
+
+        assert parsed == []
+        assert shop.carried == ["one"]
+        assert shop.work() is None
+        assert Noting.notes == ["one"]
 
 
 class TestTimeLimits:
