@@ -55,7 +55,7 @@ class Enqueue(Each):
             self._foretell = None  # nobody looks at the payload here
         self._background = background
         self._app: Application = context.app
-        self._declared = payload_type(controller) is not Any
+        self._of = payload_type(controller)
 
     @property
     def handler(self) -> Handler:
@@ -111,8 +111,8 @@ class Enqueue(Each):
             record,
             message.payload if parsed else None,
             parsed=parsed,
+            of=self._of,
             interchanger=background.interchanger,
-            declared=self._declared,
             enqueued=time(),
             group=background.group,
             route=background.route,
