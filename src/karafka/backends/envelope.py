@@ -172,8 +172,8 @@ def _of_parsed(record: Record, params: Any, of: Any, interchanger: Interchanger)
 def _unfaithful(record: Record, why: str = "") -> InterchangeError:
     return InterchangeError(
         f"the params of {_place(record)} would come out of the job queue as something else, because JSON has no "
-        f"form for them{why}: declare their type, Controller[…], give the route an interchanger, or leave them alone in "
-        "hooks"
+        f"form for them{why}: declare their type, Controller[…], give the route an interchanger, or leave them alone "
+        "in hooks"
     )
 
 
