@@ -60,5 +60,5 @@ def check_interchanger(where: str, interchanger: object) -> None:
     for name in ("encode", "decode"):
         if iscoroutinefunction(getattr(interchanger, name)):
             raise ConfigError(
-                f"{where}: {name} of {interchanger!r} is a coroutine function, which nobody awaits: let it be a plain one"
+                f"{where}: {name} of {interchanger!r} is a coroutine function, which nobody awaits: make it a plain one"
             )

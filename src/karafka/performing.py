@@ -103,8 +103,10 @@ class Enqueue(Each):
         """The job of its message, packed; what hands it over."""
         background, record = self._background, controller._record  # noqa: SLF001 - the slots are the engine's own
         worker = background.worker.cls
-        if controller.worker is not None:
-            worker = check_worker(f"{type(controller).__qualname__}.worker", controller.worker)
+        if controller.worker is not self._controller.worker:
+            where = f"{self._controller.__qualname__}: self.worker"
+            worker = check_worker(where, controller.worker)
+            background.backend.check(where, worker)
         message = controller._message  # noqa: SLF001
         parsed = message is not None and message.parsed
         envelope = packed(

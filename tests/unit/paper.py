@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from karafka import App, Producer, Worker
+from karafka import App, ConfigError, Producer, Worker
 from karafka.backends.envelope import Envelope, read, text_of
 from karafka.backends.port import Backend, Send
 from karafka.controllers import AnyController
@@ -34,6 +34,10 @@ class Paper(Backend):
         self.workers: list[type[Worker]] = []
         #: What `enqueue` raises.
         self.failing: Exception | None = None
+
+    def check(self, where: str, worker: type[Worker]) -> None:
+        if worker.priority != 0:
+            raise ConfigError(f"{where}: {worker.__qualname__} has a priority, which paper has not")
 
     def enqueue(self, app: Any, envelope: Envelope, worker: type[Worker], send: Send) -> None:
         if self.failing is not None:

@@ -76,7 +76,7 @@ class TestWhatIsNone:
 
     @pytest.mark.parametrize(("interchanger", "method"), [(AsyncEncode(), "encode"), (AsyncDecode(), "decode")])
     def test_nobody_awaits_it(self, interchanger: Any, method: str) -> None:
-        with pytest.raises(ConfigError, match=rf"{method} of .* is a coroutine function"):
+        with pytest.raises(ConfigError, match=rf"{method} of .* is a coroutine function, which nobody awaits"):
             topic("videos", VideosController, backend="kafka", interchanger=interchanger)
 
     def test_one_of_the_user_s_own_is_one(self) -> None:

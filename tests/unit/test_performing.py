@@ -9,10 +9,12 @@ from typing import Any, ClassVar
 
 import pytest
 
-from karafka import Controller, before_enqueue
+from karafka import ConfigError, Controller, Worker, before_enqueue
 from karafka.assignment import Assignment
+from karafka.backends.envelope import read
 from karafka.errors import TimeLimitError
 from karafka.events import Aborted
+from karafka.naming import Found
 from karafka.parsers import Raw
 from tests.unit.paper import Shop
 
@@ -91,6 +93,90 @@ class TestInTheServer:
         assert shop.carried == ["one"]
         assert shop.work() is None
         assert Noting.notes == ["one"]
+
+
+class UrgentWorker(Worker):
+    queue = "urgent"
+
+
+class OtherWorker(Worker): ...
+
+
+class FirstWorker(Worker):
+    priority = -1
+
+
+class TestAnotherWorker:
+    def test_a_hook_chooses_it_for_its_message(self) -> None:
+        class Choosing(Noting):
+            @before_enqueue
+            def choose(self) -> None:
+                if self.params == 2:
+                    self.worker = UrgentWorker
+
+            def perform(self) -> None: ...
+
+        shop = Shop(Choosing)
+
+        assert shop.serve(b"1", b"2", b"3") == (3, None)
+        usual = shop.background.worker.cls
+        assert shop.queue.workers == [usual, UrgentWorker, usual]
+        assert [read(one).worker.rpartition(":")[2] for one in shop.queue.jobs] == [
+            usual.__qualname__,
+            "UrgentWorker",
+            usual.__qualname__,
+        ]
+
+    @pytest.mark.parametrize(
+        ("chosen", "said"), [(FirstWorker, "FirstWorker has a priority"), ("urgent", "'urgent' is no worker")]
+    )
+    def test_one_that_the_queue_cannot_do_justice_to_fails_the_message(self, chosen: Any, said: str) -> None:
+        """As it would be refused on a route: it is not handed over to wait where nobody looks."""
+
+        class Choosing(Noting):
+            @before_enqueue
+            def choose(self) -> None:
+                self.worker = chosen
+
+            def perform(self) -> None: ...
+
+        shop = Shop(Choosing)
+        finished, error = shop.serve(b"1")
+
+        assert (finished, type(error)) == (0, ConfigError)
+        assert said in str(error)
+        assert shop.queue.jobs == []
+
+    @pytest.mark.parametrize(
+        ("chosen", "said"), [(FirstWorker, "FirstWorker has a priority"), ("urgent", "'urgent' is no worker")]
+    )
+    def test_one_that_a_controller_names_for_all_is_checked_where_it_is_routed(self, chosen: Any, said: str) -> None:
+        class Named(Noting):
+            worker = chosen
+
+            def perform(self) -> None: ...
+
+        with pytest.raises(ConfigError, match=said):
+            Shop(Named)
+
+    def test_the_route_s_word_comes_before_the_controller_s_and_a_hook_s_before_both(self) -> None:
+        class Named(Noting):
+            worker: type[Worker] | None = UrgentWorker
+
+            @before_enqueue
+            def choose(self) -> None:
+                if self.params == 2:
+                    self.worker = Worker
+
+            def perform(self) -> None: ...
+
+        for shop, usual, source in (
+            (Shop(Named), UrgentWorker, "named by its controller"),
+            (Shop(Named, worker=OtherWorker), OtherWorker, "named by the route"),
+        ):
+            assert shop.background.worker == Found(usual, source)
+            assert shop.serve(b"1", b"2") == (2, None)
+            assert shop.queue.workers == [usual, Worker]
 
 
 class TestTimeLimits:
