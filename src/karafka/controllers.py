@@ -111,7 +111,8 @@ class _Base:
     _run: Run
     # Whether it has answered; not there before.
     _responded: bool
-    #: Who performs this message, where its route has a backend and `before_enqueue` chooses another than the route's.
+    #: Who performs its messages, where their route has a backend and names nobody. A `before_enqueue` hook may set
+    #: another for its own: `self.worker = UrgentWorker`.
     worker: type[Worker] | None = None
 
     @classmethod

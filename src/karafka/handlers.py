@@ -29,9 +29,9 @@ from karafka.policy import Asked, asked, leaves
 FEW = 8
 
 
-def each_for(controller: type[AnyController], hooks: tuple[str, ...], context: Context) -> Each:
-    """The handler of single messages that does all that `controller` needs."""
-    if told_of_failure(controller):
+def each_for(controller: type[AnyController], hooks: tuple[str, ...], context: Context, *, tells: bool) -> Each:
+    """The handler of single messages; where it `tells`, it tells controllers of their failures."""
+    if tells:
         return (FailingExpecting if _expecting(context) else Failing)(controller, hooks, context)
     return (Expecting if _expecting(context) else Each)(controller, hooks, context)
 
@@ -48,7 +48,7 @@ def handler_for(controller: type[AnyController], context: Context) -> Handler:
     if issubclass(controller, BatchController):
         batches = (ExpectingBatches if _expecting(context) else Batches)(controller, hooks, context)
         return batches.perform_async if asynchronous else batches.perform
-    each = each_for(controller, hooks, context)
+    each = each_for(controller, hooks, context, tells=told_of_failure(controller))
     if asynchronous:
         return each.perform_async
     if told_of_failure(controller):
