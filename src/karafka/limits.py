@@ -20,6 +20,10 @@ T = TypeVar("T")
 # How often it is looked whether somebody is over time, in seconds.
 LOOK = 0.1
 
+# Who is struck may clean up. Who has not ended after so long is struck again, in seconds: it may have caught that, or it
+# came where Python ignores what is raised.
+AGAIN = 5.0
+
 # A call by `ctypes` that keeps the GIL. Takes a thread's number and a type of exception.
 _raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
@@ -49,6 +53,7 @@ class _Timed:
             try:
                 if not self.over:
                     self.struck = True
+                    self.deadline += AGAIN
                     _raise_in(ctypes.c_ulong(self.thread), ctypes.py_object(_Struck))
             finally:
                 self.lock.release()
