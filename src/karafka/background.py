@@ -73,19 +73,22 @@ def has_jobs(app: App) -> bool:
     return any(isinstance(one.backend, KafkaBackend) for one in backgrounds(app))
 
 
-def topics(app: App) -> list[tuple[Settings, str, str]]:
-    """The topics that the app's job queues need: what their groups add to the settings, name, what it is for."""
+def topics(app: App, *, unselected: bool = False) -> list[tuple[Settings, str, str]]:
+    """The topics that the app's job queues need: what their groups add to the settings, name, what it is for.
+
+    With `unselected` also those of routes that this process has not.
+    """
     found: dict[tuple[int, str], tuple[Settings, str, str]] = {}
-    for at, here in enumerate(_places(app, backgrounds(app))):
+    for at, here in enumerate(_places(app, backgrounds(app, unselected=unselected))):
         for queue in _queues(here):
             for name, said in here[0].backend.topics(app, queue).items():
                 found[at, name] = here[0].kafka, name, said
     return list(found.values())
 
 
-def backgrounds(app: App) -> list[Background]:
+def backgrounds(app: App, *, unselected: bool = False) -> list[Background]:
     """The routes of `app` that hand their messages over. Raises `ConfigError` for routes that cannot work."""
-    routes = (route for one in app.subscriptions() for route in one.routes)
+    routes = (route for one in app.subscriptions(unselected=unselected) for route in one.routes)
     return [route.background for route in routes if route.background is not None]
 
 

@@ -159,14 +159,18 @@ class TestPatterns:
 
         assert Noting.notes == [("first", 0), ("second", 1)]
 
-    def test_no_pattern_takes_the_jobs_that_it_hands_over(self) -> None:
-        """Each would be handed over as a message of its own, and that again, for ever."""
-        app = drawn(topic(re.compile("shop_.*"), FirstController), topic("orders", SecondController))
+    @pytest.mark.parametrize("pattern", [{}, {"backend": None}], ids=["in the background", "here"])
+    def test_no_pattern_takes_jobs_for_messages(self, pattern: Any) -> None:
+        """Each would be handed over as a message of its own, and that again, for ever. Whoever hands them over: this
+        process has the pattern alone.
+        """
+        app = drawn(topic(re.compile("shop_.*"), FirstController, **pattern), topic("orders", SecondController))
+        app.routes.select(lambda _group, line: line.shown != "orders")
+        jobs = ["shop_jobs_slow", "shop_jobs_dead"]
         server = Server(app)
         (subscription,) = server._subscriptions
         wanted = server._wanted(subscription)
         assert wanted is not None
 
-        assert {"shop_jobs_slow", "shop_jobs_dead"} <= {name for _, name, _ in topics(app)}
-        assert [name for _, name, _ in topics(app) if wanted(name)] == []
+        assert [name for name in jobs if wanted(name)] == []
         assert wanted("shop_videos")
