@@ -507,7 +507,7 @@ def _responder(line: Topic) -> Found[Responder] | None:
     named = line.options.responder
     if not isinstance(named, Unsaid):
         return None if named is None else Found(named, NAMED)
-    if (found := belonging(line.controller, "Responder", Responder)) is not None:
+    if (found := belonging(line.controller, "Responder", Responder, "write topic(…, responder=None)")) is not None:
         check_responder(f"topic({line.shown!r})", found.cls)
     return found
 

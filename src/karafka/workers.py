@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from types import new_class
+from types import ModuleType, new_class
 from typing import Any, ClassVar
 
 from karafka.checks import number, whole
@@ -65,19 +65,19 @@ def worker_of(controller: type) -> Found[Worker]:
     """
     if (own := getattr(controller, "worker", None)) is not None:
         return Found(check_worker(f"{controller.__qualname__}.worker", own), "named by its controller")
-    found = belonging(controller, "Worker", Worker)
+    found = belonging(controller, "Worker", Worker, "name another: topic(…, worker=…)")
     if found is not None:
         return found
-    base = next((one for module in around(controller, "workers") if (one := _application(vars(module)))), Worker)
+    base = next((one for module in around(controller, "workers") if (one := _application(module))), Worker)
     name = controller.__name__.removesuffix("Controller") + "Worker"
     source = "made, as none is written" if base is Worker else f"made from {base.__module__}.{base.__qualname__}"
     known = (one for one in base.__subclasses__() if vars(one).get("_made_for") is controller)
     return Found(next(known, None) or _made(name, base, controller), source)
 
 
-def _application(names: dict[str, Any]) -> type[Worker] | None:
-    found = names.get(APPLICATION)
-    return found if isinstance(found, type) and issubclass(found, Worker) else None
+def _application(module: ModuleType) -> type[Worker] | None:
+    found = vars(module).get(APPLICATION)
+    return None if found is None else check_worker(f"{module.__name__}.{APPLICATION}", found)
 
 
 def _made(name: str, base: type[Worker], controller: type) -> type[Worker]:
