@@ -281,12 +281,26 @@ class Through:
 # ── by queues with worker processes of their own ─────────────────────────────────────────────────────────────────
 
 
+def _refuse_alike(routes: Iterable[Background]) -> None:
+    seen: set[tuple[str, str]] = set()
+    for one in routes:
+        if (one.group, one.route) in seen:
+            raise ConfigError(
+                f"group {one.group!r} reads {one.route!r} on two clusters, whose jobs could not be told apart in "
+                f"{one.backend.name}: give one of both groups another name"
+            )
+        seen.add((one.group, one.route))
+
+
 class AppHost:
     """An app in a worker process of another job queue: see `karafka.backends.port.Host`."""
 
     def __init__(self, app: App, backend: Backend) -> None:
+        """Raises `ConfigError` for routes that cannot work."""
         self._app = app
-        self._known = Known([one for one in backgrounds(app) if one.backend is backend])
+        routes = [one for one in backgrounds(app) if one.backend is backend]
+        _refuse_alike(routes)
+        self._known = Known(routes)
         self._producers: list[tuple[Background, Producer]] = []
         self._context = Context()
         self._loop: LoopThread | None = None

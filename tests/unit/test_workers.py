@@ -251,6 +251,14 @@ class TestByAJob:
         assert {one.__name__ for one in every(["shop.controllers.users"])} == {"UsersWorker"}
         assert {one.__name__ for one in every(["foreign.anything", "shop.app"])} == {"UsersWorker", "ForeignWorker"}
 
+    def test_one_that_was_made_is_nobody_else_s(self, write: Write) -> None:
+        """Else which queues there are would go by when it is collected, once its controller has gone."""
+        write({"left": CONTROLLER.format("Users")})
+        made = worker_of(controller("left")).cls
+
+        assert made.__module__ == "left"
+        assert list(every(["left"])) == []
+
     def test_a_route_s_own_word(self) -> None:
         class Own(Controller[Any]):
             def perform(self) -> None: ...
