@@ -495,6 +495,10 @@ class Routes:
             )
         worker = Found(options.worker, NAMED) if options.worker is not None else worker_of(controller)
         backend.check(where, worker.cls)
+        for needed in backend.topics(context.app, worker.cls.queue):
+            check_topic(needed, f"{where}: {worker.cls.__qualname__}.queue")
+            if self.config.topic_mapper is not None:
+                mapped(self.config.topic_mapper, needed)
         interchanger = options.interchanger or Interchanger()
         performing = Performing(controller, context, interchanger)
         # No topic has a slash in its name: a pattern is not taken for the topic that is called like it.
