@@ -58,7 +58,7 @@ class TestByName:
         assert backends.get("there", None) is None
         assert told == [first, own]
 
-    @pytest.mark.parametrize("backend", ["kafak", "Kafka", 7, KafkaBackend, object(), ""], ids=repr)
+    @pytest.mark.parametrize("backend", ["kafak", "Kafka", 7, KafkaBackend, object(), ""])
     def test_what_is_none_is_refused_with_those_there_are(self, backend: Any) -> None:
         with pytest.raises(
             ConfigError, match=r"here=.*: there is no such job queue; there are 'kafka'.*, or None for none"
@@ -93,7 +93,6 @@ class TestOnARoute:
             ({"interchanger": Binary()}, r"Binary.* is of no use without a backend"),
             ({"worker": UrgentWorker, "backend": None}, "is of no use without a backend"),
         ],
-        ids=repr,
     )
     def test_what_is_idle_is_refused(self, options: Any, said: str) -> None:
         with pytest.raises(ConfigError, match=rf"topic\('videos'\): .*{said}"):
@@ -123,13 +122,12 @@ class TestOnARoute:
                 r"DeadWorker\.queue='dead' is where jobs are that were given up",
             ),
         ],
-        ids=lambda one: getattr(one, "__name__", repr(one)),
     )
     def test_what_cannot_work_is_refused(self, controller: Any, options: Any, said: str) -> None:
         with pytest.raises(ConfigError, match=rf"topic\('videos'\): {said}"):
             routes(topic("videos", controller, backend="kafka", **options))
 
-    @pytest.mark.parametrize("worker", ["UrgentWorker", object, Worker()], ids=repr)
+    @pytest.mark.parametrize("worker", ["UrgentWorker", object, Worker()])
     def test_what_is_no_worker_is_refused_where_it_is_said(self, worker: Any) -> None:
         with pytest.raises(
             ConfigError, match=r"topic\('videos'\): worker: .* is no worker: a subclass of Worker is expected"

@@ -110,7 +110,7 @@ class TestSettings:
         with pytest.raises(ConfigError, match=said):
             type("Refused", (Worker,), settings)
 
-    @pytest.mark.parametrize("worker", [object, "VideosWorker", Worker(), None, Backoff], ids=repr)
+    @pytest.mark.parametrize("worker", [object, "VideosWorker", Worker(), None, Backoff])
     def test_what_is_no_worker(self, worker: object) -> None:
         with pytest.raises(ConfigError, match=r"here: .* is no worker: a subclass of Worker is expected"):
             check_worker("here", worker)
