@@ -68,6 +68,11 @@ def subscriptions(app: App, weights: Mapping[str, int] | None = None) -> tuple[S
     return tuple(found)
 
 
+def check_queues(app: App, backend: Backend, asked: Iterable[str]) -> None:
+    """Raises `ConfigError` for a queue of `backend` that no worker has."""
+    _check_queues(_queues([one for one in backgrounds(app) if one.backend is backend]), asked)
+
+
 def has_jobs(app: App) -> bool:
     """Whether any of them are in Kafka."""
     return any(isinstance(one.backend, KafkaBackend) for one in backgrounds(app))
@@ -115,11 +120,15 @@ def _queues(routes: Collection[Background]) -> list[str]:
     return sorted({one.queue for one in Known(routes).workers})
 
 
+def _check_queues(there: Collection[str], asked: Iterable[str]) -> None:
+    for queue in asked:
+        if queue not in there:
+            raise ConfigError(f"-q {queue}: no worker has that queue; there are {', '.join(sorted(there))}")
+
+
 def _shares(queues: Collection[str], weights: Mapping[str, int] | None) -> Mapping[str, float]:
     """How many workers each queue may have for one of the lightest."""
-    for queue in weights or ():
-        if queue not in queues:
-            raise ConfigError(f"-q {queue}: no worker has that queue; there are {', '.join(sorted(queues))}")
+    _check_queues(queues, weights or ())
     if not weights:
         return dict.fromkeys(queues, 1.0)
     return {queue: weight / min(weights.values()) for queue, weight in weights.items()}

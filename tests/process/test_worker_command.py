@@ -100,7 +100,7 @@ def test_a_job_queue_that_the_app_has_not(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         ((), "running None {} 3 1"),
-        (("-q", "slow:5", "-q", "default"), "running None {'slow': 5, 'default': 1} 3 1"),
+        (("-q", "slow:5"), "running None {'slow': 5} 3 1"),
         (("-A", "app:app", "--concurrency", "9", "--processes", "2"), "running app:app {} 9 2"),
     ],
 )
@@ -119,15 +119,6 @@ def test_it_is_told_of_no_queue_that_nobody_has(tmp_path: Path) -> None:
     assert told == "karafka: -q slwo: no worker has that queue; there are slow"
 
 
-@pytest.mark.parametrize("option", [("--max-memory", "1GB"), ("--hang-after", "5s"), ("--static-membership",)])
-def test_what_its_program_cannot_be_told_is_refused(tmp_path: Path, option: tuple[str, ...]) -> None:
-    """Rather than that it is said, and nobody hears it."""
-    status, said, told = run(written(tmp_path, PAPER), "worker", *option)
-
-    assert (status, said) == (1, "")
-    assert told == f"karafka: {option[0]} is for jobs that Kafka queues: paper has a worker program of its own"
-
-
 @pytest.mark.parametrize("option", [("--max-memory", "1GB"), ("--static-membership",)])
 def test_what_is_for_several_processes_says_so(tmp_path: Path, option: tuple[str, ...]) -> None:
     status, _, told = run(written(tmp_path, KAFKA), "worker", *option)
@@ -138,7 +129,8 @@ def test_what_is_for_several_processes_says_so(tmp_path: Path, option: tuple[str
 
 
 def test_a_job_that_cannot_be_handed_over_is_told_before_it_starts(tmp_path: Path) -> None:
-    text = 'class Batches(BatchController):\n    def perform(self): ...\napp.routes.draw(topic("b", Batches, backend="kafka"))\n'
+    batches = "class Batches(BatchController):\n    def perform(self): ...\n"
+    text = batches + 'app.routes.draw(topic("b", Batches, backend="kafka"))\n'
     for command in ("worker", "server"):
         status, said, told = run(written(tmp_path, text), command)
 
