@@ -128,6 +128,11 @@ class Known:
     def workers(self) -> Sequence[type[Worker]]:
         return tuple(self._workers.values())
 
+    def awaits(self, worker: type[Worker]) -> bool:
+        """Whether any of its jobs may be coroutines: those of its own routes, else of all, for hooks choose workers."""
+        own = [one for one in self._routes.values() if one.worker.cls is worker] or self._routes.values()
+        return any(one.performing.asynchronous for one in own)
+
     def of(self, envelope: Envelope) -> tuple[Background, type[Worker]]:
         """The route that a job belongs to, and the worker that it names. Raises `JobError`."""
         background = self._routes.get((envelope.group, envelope.route))
@@ -261,13 +266,16 @@ class AppHost:
     def workers(self) -> Sequence[type[Worker]]:
         return self._known.workers
 
+    def awaits(self, worker: type[Worker]) -> bool:
+        return self._known.awaits(worker)
+
     def start(self) -> None:
         self._context = copy_context()
         self._lifespan = Lifespan(self._app, self._context, self._running_loop)
         self._lifespan.begin(lambda: False)
         self._context.run(self._app.setup)
 
-    def perform(self, job: object, attempt: int) -> None:
+    def perform(self, job: object, attempt: int, *, struck: type[BaseException] | tuple[()] = ()) -> None:
         envelope = read_plain(job)
         background, worker = self._known.of(envelope)
         performing, producer = background.performing, self._producer(background)
@@ -278,14 +286,14 @@ class AppHost:
             run.finished = 1
 
         def one(run: Run) -> None:
-            performing.perform(run, record, None)
+            performing.perform_struck(run, record, worker.time_limit, struck)
             run.finished = 1
 
         run = Run([record], attempt)
         if performing.asynchronous:
             self._await(Confirmed(one_async, producer).perform(run))
         else:
-            self._context.copy().run(Confirmed(one, producer).perform, run)
+            self._fresh().run(Confirmed(one, producer).perform, run)
 
     def stop(self) -> None:
         if self._lifespan is not None:
@@ -296,9 +304,16 @@ class AppHost:
             producer.close(FLUSH)
         self._app.close_producer(FLUSH)
 
+    def _fresh(self) -> Context:
+        """The variables that the app began with, and over them those that the queue has set for this job."""
+        context = self._context.copy()
+        for variable, value in copy_context().items():
+            context.run(variable.set, value)
+        return context
+
     def _await(self, performing: Any) -> None:
         """Wait for a coroutine on the loop, in short waits: what interrupts this thread from outside is heard."""
-        answer, cancel = self._running_loop().begin(performing, self._context.copy())
+        answer, cancel = self._running_loop().begin(performing, self._fresh())
         try:
             while not answer.done():
                 with suppress(FutureTimeoutError):

@@ -157,6 +157,18 @@ class Performing:
             tell_failure(controller, error)
             raise
 
+    def perform_struck(
+        self, run: Run, record: Record, limit: float | None, struck: type[BaseException] | tuple[()]
+    ) -> None:
+        """The same, where another watches the time, and raises `struck` in this thread when it is over."""
+        controller = self._each.made(run, record, run.attempt)
+        try:
+            self._each.through(controller)
+        except struck as error:
+            late = TimeLimitError(f"it took longer than its time_limit of {limit:g} s")
+            tell_failure(controller, late)
+            raise late from error
+
     async def perform_async(self, run: Run, record: Record, limit: float | None) -> None:
         """The same on the event loop, in a task of its own."""
         controller = self._each.made(run, record, run.attempt)
