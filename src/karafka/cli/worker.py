@@ -70,6 +70,15 @@ def worker(target: str | None, *, queues: dict[str, int], backend: str | None, *
     consume(target, lambda app: subscriptions(app, queues or None), **options)
 
 
+def serve_dramatiq() -> None:
+    """Called by Dramatiq's command in each of its processes, where `karafka worker` has started it."""
+    from karafka.backends.dramatiq import DramatiqBackend  # noqa: PLC0415 - help needs none of it
+    from karafka.background import backgrounds  # noqa: PLC0415
+    from karafka.cli.load import load_app  # noqa: PLC0415
+
+    next(one.backend for one in backgrounds(load_app(None)) if isinstance(one.backend, DramatiqBackend)).serve()
+
+
 def _backend(there: Mapping[str, Backend], name: str | None) -> Backend:
     """The one that is meant. Raises `ConfigError`."""
     known = ", ".join(there)
