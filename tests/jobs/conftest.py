@@ -39,3 +39,21 @@ def yard(kafka: Running, tmp_path: Path, queue: Queue) -> Makes:
         return Yard(Stage(kafka.bootstrap), tmp_path, queue, body, **settings)  # type: ignore[arg-type]  # as App takes them
 
     return made
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    """A Redis of the test's own, to be broken."""
+    with Redis(tmp_path / "redis") as redis:
+        yield redis
+
+
+@pytest.fixture
+def dramatic(kafka: Running, tmp_path: Path, redis: Redis) -> Makes:
+    """Makes an app whose jobs are there: `dramatic(body, **settings)`, as `Yard` does."""
+
+    def made(body: str, **settings: object) -> Yard:
+        queue = ByDramatiq(redis)
+        return Yard(Stage(kafka.bootstrap), tmp_path, queue, body, **settings)  # type: ignore[arg-type]  # as App takes them
+
+    return made

@@ -75,15 +75,20 @@ class ByDramatiq(Queue):
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
-        self._namespace = f"test-{uuid4().hex[:12]}"
-        self.broker = RedisBroker(url=redis.url, namespace=self._namespace)  # type: ignore[no-untyped-call]  # it has none
+        self.namespace = f"test-{uuid4().hex[:12]}"
+        self.broker = RedisBroker(url=redis.url, namespace=self.namespace)  # type: ignore[no-untyped-call]  # it has none
         self.declares = (
             "import dramatiq\n"
             "from dramatiq.brokers.redis import RedisBroker\n"
-            f"broker = RedisBroker(url={redis.url!r}, namespace={self._namespace!r}, heartbeat_timeout=2000)\n"
+            f"broker = RedisBroker(url='{redis.url}?socket_timeout=1', namespace={self.namespace!r}, heartbeat_timeout=2000)\n"
             "dramatiq.set_broker(broker)\n"
             'BACKEND = "dramatiq"\n'
         )
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """How soon Dramatiq asks a Redis again that it has lost, in ms."""
+        return {"dramatiq_restart_delay": "300"}
 
     def ready(self, app: str) -> None:
         """Redis is all it needs."""
@@ -92,7 +97,7 @@ class ByDramatiq(Queue):
         self.broker.enqueue(dramatiq.Message("default", job["worker"], (job,), {}, {}))
 
     def dead(self, app: str) -> list[dict[str, Any]]:
-        key, client = f"{self._namespace}:default.XQ", self.redis.client
+        key, client = f"{self.namespace}:default.XQ", self.redis.client
         ids = cast("list[bytes]", client.zrange(key, 0, -1))
         found = [client.hget(f"{key}.msgs", one.decode()) for one in ids]
         return [json.loads(one)["args"][0] for one in found if one is not None]
