@@ -53,7 +53,7 @@ def dramatic(kafka: Running, tmp_path: Path, redis: Redis) -> Makes:
     """Makes an app whose jobs are there: `dramatic(body, **settings)`, as `Yard` does."""
 
     def made(body: str, **settings: object) -> Yard:
-        queue = ByDramatiq(redis)
+        queue = ByDramatiq(redis, "jobs")
         return Yard(Stage(kafka.bootstrap), tmp_path, queue, body, **settings)  # type: ignore[arg-type]  # as App takes them
 
     return made

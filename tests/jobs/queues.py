@@ -73,14 +73,15 @@ class ByDramatiq(Queue):
     # When a worker is taken for dead that says nothing, and how soon others look.
     returns = 5.0
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, namespace: str | None = None) -> None:
         self.redis = redis
-        self.namespace = f"test-{uuid4().hex[:12]}"
+        self.namespace = namespace or f"jobs-{uuid4().hex[:12]}"
         self.broker = RedisBroker(url=redis.url, namespace=self.namespace)  # type: ignore[no-untyped-call]  # it has none
         self.declares = (
             "import dramatiq\n"
             "from dramatiq.brokers.redis import RedisBroker\n"
-            f"broker = RedisBroker(url='{redis.url}?socket_timeout=1', namespace={self.namespace!r}, heartbeat_timeout=2000)\n"
+            f"broker = RedisBroker(url='{redis.url}?socket_timeout=1', namespace={self.namespace!r},\n"
+            "    heartbeat_timeout=2000)\n"
             "dramatiq.set_broker(broker)\n"
             'BACKEND = "dramatiq"\n'
         )

@@ -94,7 +94,15 @@ class DramatiqBackend(Backend):
         except (RedisError, DramatiqError, OSError) as error:
             raise EnqueueError(_why(error)) from error
 
-    def run(self, target: str | None, queues: Mapping[str, int], *, concurrency: int, processes: int) -> NoReturn:
+    def run(
+        self,
+        target: str | None,
+        queues: Mapping[str, int],
+        *,
+        concurrency: int,
+        processes: int,
+        shutdown_timeout: float,
+    ) -> NoReturn:
         if len(set(queues.values())) > 1:
             told = " ".join(f"-q {queue}:{weight}" for queue, weight in queues.items())
             raise ConfigError(
@@ -108,6 +116,7 @@ class DramatiqBackend(Backend):
         warnings = [word for one in sys.warnoptions for word in ("-W", one)]
         command = [sys.executable, *warnings, "-m", "dramatiq", BOOT]
         command += ["--processes", str(processes), "--threads", str(concurrency)]
+        command += ["--worker-shutdown-timeout", str(int(shutdown_timeout * 1000))]
         if queues:
             command += ["--queues", *queues]
         # Dramatiq forks its processes, which nothing of Kafka's survives: from one that has not imported the app.
@@ -188,7 +197,7 @@ class Actors(dramatiq.Middleware):
                 host.start()
         except (ConfigError, StartError) as error:
             self.logger.critical("%s", error, exc_info=error.__cause__)
-            self.after_worker_shutdown(broker, worker)
+            self._stop()
             sys.exit(1)
         broker.scripts["dispatch"] = partial(_patient, broker.scripts["dispatch"])
 
@@ -201,6 +210,14 @@ class Actors(dramatiq.Middleware):
             self._strays.stop()
 
     def after_worker_shutdown(self, broker: Any, worker: Any) -> None:  # noqa: ARG002
+        self._stop()
+        if any(one.is_alive() for one in worker.workers):
+            self.logger.warning(
+                "Jobs outlasted the time for a stop; they come back once this worker is taken for dead."
+            )
+            sys.exit(2)
+
+    def _stop(self) -> None:
         for host in reversed(self._hosts):
             host.stop()
 

@@ -58,7 +58,15 @@ class Backend(ABC):
         app is imported whole, `host()` is what they need of it.
         """
 
-    def run(self, target: str | None, queues: Mapping[str, int], *, concurrency: int, processes: int) -> int:
+    def run(
+        self,
+        target: str | None,
+        queues: Mapping[str, int],
+        *,
+        concurrency: int,
+        processes: int,
+        shutdown_timeout: float,
+    ) -> int:
         """`karafka worker` of the app that `target` names: perform what is in `queues` (all, if none is named; with
         their weights) until told to stop, by the queue's own worker program. The exit status.
         """

@@ -65,6 +65,7 @@ def worker(target: str | None, *, queues: dict[str, int], backend: str | None, *
                 queues,
                 concurrency=options["concurrency"] or app.config.concurrency,
                 processes=options["processes"] or app.config.processes,
+                shutdown_timeout=app.config.shutdown_timeout,
             )
         )
     consume(target, lambda app: subscriptions(app, queues or None), **options)
