@@ -18,7 +18,7 @@ ROOT = Path(karafka.__file__).parent
 # From the roof down; within a row a module may use those to its left. Folders stand for all that is in them.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli", "web", "testing", "contrib"),
-    ("app", "notify", "lifespan", "server", "background", "processes"),
+    ("app", "notify", "lifespan", "background", "server", "processes"),
     (
         *("interchangers", "responders", "naming", "workers", "limits", "controllers", "handlers", "order"),
         *("backends", "performing", "routing"),

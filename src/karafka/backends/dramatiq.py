@@ -187,7 +187,7 @@ class Actors(dramatiq.Middleware):
 
     # ── a process ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def before_worker_boot(self, broker: Any, worker: Any) -> None:
+    def before_worker_boot(self, broker: Any, worker: Any) -> None:  # noqa: ARG002
         """Ends the process, as a server is ended, where the app cannot work, or does not start."""
         try:
             _see_kept(broker)

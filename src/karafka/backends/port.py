@@ -58,6 +58,10 @@ class Backend(ABC):
         app is imported whole, `host()` is what they need of it.
         """
 
+    def topics(self, app: Application, queue: str) -> Mapping[str, str]:  # noqa: ARG002 - most have none
+        """The topics of Kafka's that it needs for `queue`, and what each is for."""
+        return {}
+
     def run(
         self,
         target: str | None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from karafka.app import App
+from karafka.background import topics
 from karafka.config import Settings
 from karafka.routing import Subscription, Topic
 
@@ -52,4 +53,6 @@ def clusters(app: App) -> list[Used]:
             if grave is not None:
                 there = used({**kafka, **grave.producer})
                 there.topics.setdefault(grave.topic, []).append(f"dead letters of {line.shown}")
+    for group, name, said in topics(app):
+        used(app.kafka_for(group)).topics.setdefault(name, []).append(said)
     return list(found.values())

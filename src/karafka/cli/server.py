@@ -82,7 +82,11 @@ def consuming_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.command()
 @app_option
-@click.option("--embedded", is_flag=True, help="Start librdkafka's own cluster for it: at once, and forgotten at exit.")
+@click.option(
+    "--embedded",
+    is_flag=True,
+    help="Start librdkafka's own cluster for it: at once, and forgotten at exit. It performs its jobs itself.",
+)
 @click.option("--jobs", is_flag=True, help="Perform the app's background jobs here too, those that Kafka queues.")
 @consuming_options
 @choice_options
@@ -106,10 +110,10 @@ def server(target: str | None, *, embedded: bool, jobs: bool, **options: Any) ->
     choice = Choice.taken(options)
 
     def read(app: App) -> tuple[Subscription, ...]:
-        from karafka.background import subscriptions  # noqa: PLC0415 - help needs none of it
+        from karafka.background import has_jobs, subscriptions  # noqa: PLC0415 - help needs none of it
 
         # Whose jobs are done here, all routes may say: also those that others consume.
-        theirs = subscriptions(app) if jobs else ()
+        theirs = subscriptions(app) if jobs or (embedded and has_jobs(app)) else ()
         choice.apply(app)
         return (*app.subscriptions(), *theirs)
 
@@ -162,6 +166,7 @@ def consume(
 
 def _consume_embedded(target: str | None, read: Reading, concurrency: int | None) -> NoReturn:
     """The same, with a broker of its own."""
+    from karafka.background import topics  # noqa: PLC0415
     from karafka.cli.load import load_app  # noqa: PLC0415
     from karafka.devbroker.embedded import NOTICE, Embedded  # noqa: PLC0415
     from karafka.instrumentation import LogListener  # noqa: PLC0415
@@ -172,7 +177,8 @@ def _consume_embedded(target: str | None, read: Reading, concurrency: int | None
         _change(app, concurrency)
         _point(app, broker)
         reading = read(app)
-        broker.create(app.in_kafka(topic) for one in reading for topic in one.topics)
+        names = [topic for one in reading for topic in one.topics] + [name for _, name, _ in topics(app)]
+        broker.create(map(app.in_kafka, dict.fromkeys(names)))
         click.echo(f"{NOTICE} Address: {broker.bootstrap}", err=True)
         LogListener(app.events)
         consuming = Server(app, reading)
