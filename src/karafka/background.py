@@ -28,6 +28,7 @@ from karafka.backends.port import Backend
 from karafka.config import Settings
 from karafka.controllers import Controller
 from karafka.errors import ConfigError, JobError
+from karafka.instrumentation import LogListener
 from karafka.lifespan import CLEANUP, Lifespan
 from karafka.messages import NO_HOOKS, Handler, Record, Run, Sends, offset_of
 from karafka.outbox import Confirmed
@@ -293,6 +294,7 @@ class AppHost:
         return self._known.awaits(worker)
 
     def start(self) -> None:
+        LogListener(self._app.events)
         self._context = copy_context()
         self._lifespan = Lifespan(self._app, self._context, self._running_loop)
         self._lifespan.begin(lambda: False)

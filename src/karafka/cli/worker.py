@@ -59,6 +59,11 @@ def worker(target: str | None, *, queues: dict[str, int], backend: str | None, *
     app = load_app(target)
     chosen = _backend({one.backend.name: one.backend for one in backgrounds(app)}, backend)
     if chosen.name != "kafka":
+        for name in ("max_memory", "max_age", "max_handler_age", "hang_after", "static_membership"):
+            if options[name]:
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} is not for jobs by {chosen.name}, whose own program runs the processes"
+                )
         sys.exit(
             chosen.run(
                 target,
