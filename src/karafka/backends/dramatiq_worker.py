@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from logging import getLogger
@@ -277,11 +278,17 @@ class Strays:
         return [_text(one) for one in self._broker.client.smembers(key)]
 
     def _in_hand(self) -> set[tuple[str, str]]:
+        """By queue and id: what waits in this process, and what is performed."""
+        consumers = list(self._worker.consumers.values())
         waiting: list[Any] = []
-        for one in (self._worker.work_queue, *(each.delay_queue for each in list(self._worker.consumers.values()))):
-            with one.mutex:
-                waiting += one.queue
-        found = {(item.message.queue_name, item.message.options["redis_message_id"]) for item in waiting}
+        for queue in (self._worker.work_queue, *(one.delay_queue for one in consumers)):
+            with queue.mutex:
+                waiting += (item.message for item in queue.queue)
+        for one in consumers:
+            for fetched in list(getattr(one.consumer, "message_cache", ())):
+                with suppress(DecodeError):
+                    waiting.append(dramatiq.Message.decode(fetched))
+        found = {(message.queue_name, message.options["redis_message_id"]) for message in waiting}
         return found | {(queue, one) for one, queue in list(self._performing.items())}
 
 
