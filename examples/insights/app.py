@@ -1,4 +1,4 @@
-"""The app: seven consumer groups, one of which hands its commits to a job queue. `karafka server` in this folder runs it; so does the demo."""
+"""The app: seven consumer groups, and the linter as a background job. `karafka server` runs it; so does the demo."""
 
 import os
 

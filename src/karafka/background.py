@@ -300,7 +300,7 @@ class AppHost:
         self._lifespan.begin(lambda: False)
         self._context.run(self._app.setup)
 
-    def perform(self, job: object, attempt: int, *, struck: type[BaseException] | tuple[()] = ()) -> None:
+    def perform(self, job: object, attempt: int, *, struck: type[BaseException] | None = None) -> None:
         envelope = read_plain(job)
         background, worker = self._known.of(envelope)
         performing, producer = background.performing, self._producer(background)
@@ -311,7 +311,7 @@ class AppHost:
             run.finished = 1
 
         def one(run: Run) -> None:
-            performing.perform_struck(run, record, worker.time_limit, struck)
+            performing.perform(run, record, worker.time_limit if struck is not None else None, struck)
             run.finished = 1
 
         run = Run([record], attempt)

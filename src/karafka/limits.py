@@ -28,16 +28,18 @@ class _Struck(BaseException):
 
 
 class _Timed:
-    """One call under a limit. Its lock belongs to whoever decides, the watching thread or the timed one, which of both
-    was first. The timed one may be struck anywhere, so that it may have to take the lock twice: an `RLock`.
+    """One call under a limit. Whoever strikes holds its lock, and so does who ends it: then nobody strikes. The timed
+    thread may be struck with the lock in its hand, so that it may have to take it twice: an `RLock`.
     """
 
-    __slots__ = ("deadline", "lock", "over", "struck", "thread")
+    __slots__ = ("deadline", "ended", "lock", "over", "struck", "thread")
 
     def __init__(self, deadline: float) -> None:
         self.thread = get_ident()
         self.deadline = deadline
-        self.over = self.struck = False
+        #: Its function has come to its end; and what was on its way to it has, too.
+        self.over = self.ended = False
+        self.struck = False
         self.lock = RLock()
 
     def strike(self) -> None:
@@ -51,13 +53,13 @@ class _Timed:
                 self.lock.release()
 
     def end(self) -> None:
-        """Nothing strikes any more once this has returned; the timed thread's. May be struck itself, once: then it is
-        called again.
+        """It is over: nothing strikes any more once this has returned. The timed thread's, which is struck here too, by
+        what was on its way: then it has to call it again.
         """
         with self.lock:
-            self.over = True
             if self.struck:
                 _raise_in(ctypes.c_ulong(self.thread), None)
+            self.ended = True
 
 
 class TimeLimits:
@@ -80,9 +82,16 @@ class TimeLimits:
                 self._timed[timed] = None
                 done.append(function())
             finally:
+                # Before anything is called: from here on nobody begins to strike.
+                timed.over = True
                 timed.end()
         except _Struck as struck:
-            timed.end()
+            # One strike may have been waiting to be felt, and another one under way.
+            while not timed.ended:
+                try:
+                    timed.end()
+                except _Struck:
+                    continue
             if not done:
                 raise TimeLimitError(f"it took longer than its time_limit of {seconds:g} s") from struck
         finally:

@@ -7,7 +7,7 @@ for each job. Both make controllers as `Each` does: hooks run in the server alon
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
@@ -51,15 +51,16 @@ class Enqueue(Each):
 
     def __init__(self, controller: type[Any], context: Context, background: Background) -> None:
         super().__init__(controller, hooks_of(controller), context)
+        if not self._hooks:
+            self._foretell = None  # nobody looks at the payload here
         self._background = background
         self._app: Application = context.app
-        self._declared = payload_type(controller) is not Any
+        self._of = payload_type(controller)
 
     @property
     def handler(self) -> Handler:
-        """A coroutine function where something of the route must be awaited."""
-        hooks = any(iscoroutinefunction(getattr(self._controller, one)) for one in self._hooks)
-        return self.perform_async if hooks or self._foretell is not None else self.perform
+        """A coroutine function where `perform` is one: then hooks may give back what is to be awaited."""
+        return self.perform_async if iscoroutinefunction(self._controller.perform) else self.perform
 
     def perform(self, run: Run) -> None:
         """Called in a context of its own, which is enough where no code of the user's runs."""
@@ -102,16 +103,18 @@ class Enqueue(Each):
         """The job of its message, packed; what hands it over."""
         background, record = self._background, controller._record  # noqa: SLF001 - the slots are the engine's own
         worker = background.worker.cls
-        if controller.worker is not None:
-            worker = check_worker(f"{type(controller).__qualname__}.worker", controller.worker)
+        if controller.worker is not self._controller.worker:
+            where = f"{self._controller.__qualname__}: self.worker"
+            worker = check_worker(where, controller.worker)
+            background.backend.check(where, worker)
         message = controller._message  # noqa: SLF001
         parsed = message is not None and message.parsed
         envelope = packed(
             record,
             message.payload if parsed else None,
             parsed=parsed,
+            of=self._of,
             interchanger=background.interchanger,
-            declared=self._declared,
             enqueued=time(),
             group=background.group,
             route=background.route,
@@ -133,7 +136,8 @@ class Performing:
     def __init__(self, controller: type[AnyController], context: Context, interchanger: Interchanger) -> None:
         of = payload_type(controller)
         context = replace(context, parse=unpacking(context.parse, of), decode=None)
-        self._each = each_for(controller, (), context)
+        # Told of failures here: the time limit is that of the try alone.
+        self._each = each_for(controller, (), context, tells=False)
         self._interchanger = interchanger
         self.controller = controller
         self.asynchronous = iscoroutinefunction(controller.perform)
@@ -142,43 +146,48 @@ class Performing:
         """The message out of its envelope. Raises `ParseError`."""
         return Carried(envelope, self._interchanger)
 
-    def perform(self, run: Run, record: Record, limit: float | None) -> None:
-        """One try of a job, which may take `limit` seconds. `run` says which try, and takes what it sends.
+    def perform(self, run: Run, record: Record, limit: float | None, struck: type[BaseException] | None = None) -> None:
+        """One try of a job, which may take `limit` seconds. `run` says which try, and takes what it sends. `struck`:
+        another watches the time, and raises that in this thread when it is over.
 
         Raises what `perform` raises, `ParseError`, `TimeLimitError`.
         """
         controller = self._each.made(run, record, run.attempt)
-        if limit is None:
-            self._each.through(controller)
-            return
+        through = partial(self._each.through, controller)
         try:
-            _LIMITS.call(partial(self._each.through, controller), limit)
-        except TimeLimitError as error:
+            if struck is not None:
+                _struck(through, limit, struck)
+            elif limit is None:
+                through()
+            else:
+                _LIMITS.call(through, limit)
+        except (Exception, BaseExceptionGroup) as error:
             tell_failure(controller, error)
             raise
-
-    def perform_struck(
-        self, run: Run, record: Record, limit: float | None, struck: type[BaseException] | tuple[()]
-    ) -> None:
-        """The same, where another watches the time, and raises `struck` in this thread when it is over."""
-        controller = self._each.made(run, record, run.attempt)
-        try:
-            self._each.through(controller)
-        except struck as error:
-            late = TimeLimitError(f"it took longer than its time_limit of {limit:g} s")
-            tell_failure(controller, late)
-            raise late from error
 
     async def perform_async(self, run: Run, record: Record, limit: float | None) -> None:
         """The same on the event loop, in a task of its own."""
         controller = self._each.made(run, record, run.attempt)
         AT_WORK.set((self.controller.__qualname__, record))
         try:
+            await self._within(limit, self._each.through_async(controller))
+        except (Exception, BaseExceptionGroup) as error:
+            await tell_failure_async(controller, error)
+            raise
+
+    @staticmethod
+    async def _within(limit: float | None, performing: Awaitable[None]) -> None:
+        try:
             async with asyncio.timeout(limit) as timeout:
-                await self._each.through_async(controller)
+                await performing
         except TimeoutError as error:
             if not timeout.expired():
                 raise
-            late = TimeLimitError(f"it took longer than its time_limit of {limit:g} s")
-            await tell_failure_async(controller, late)
-            raise late from error
+            raise TimeLimitError(f"it took longer than its time_limit of {limit:g} s") from error
+
+
+def _struck(through: Callable[[], None], limit: float | None, struck: type[BaseException]) -> None:
+    try:
+        through()
+    except struck as error:
+        raise TimeLimitError(f"it took longer than its time_limit of {limit:g} s") from error

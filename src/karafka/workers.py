@@ -59,7 +59,12 @@ def check_worker(where: str, worker: object) -> type[Worker]:
 
 
 def worker_of(controller: type) -> Found[Worker]:
-    """The worker of `controller` by its name; made where there is none. Raises `ConfigError`."""
+    """The worker that `controller` names, or that belongs to it by its name; made where there is none.
+
+    Raises `ConfigError`.
+    """
+    if (own := getattr(controller, "worker", None)) is not None:
+        return Found(check_worker(f"{controller.__qualname__}.worker", own), "named by its controller")
     found = belonging(controller, "Worker", Worker)
     if found is not None:
         return found

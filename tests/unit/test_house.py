@@ -70,7 +70,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         ),
         *("delivery", "letters", "application"),
     ),
-    ("errors", "clock", "lifecycle", "stacks", "signals", "events"),
+    ("errors", "clock", "lifecycle", "stacks", "signals", "aside", "events"),
 )
 ROOF, HALL, DECLARE, RUN, CELLAR, GROUND = range(len(FLOORS))
 # Annexes stand beside the house: what of it each may use. Roof and hall may use them.
@@ -87,23 +87,12 @@ DOORS = {
     "uvloop": {"aio"},
     "dramatiq": {"backends.dramatiq", "backends.dramatiq_worker"},
     "redis": {"backends.dramatiq", "backends.dramatiq_worker"},
+    "watchfiles": {"processes"},
     "threading": {
-        *("aio", "app", "assignment", "background", "delivery", "devbroker", "events", "jobs", "lifecycle", "lifespan"),
-        *(
-            "backends.dramatiq",
-            "backends.dramatiq_worker",
-            "exactly_once",
-            "limits",
-            "membership",
-            "outbox",
-            "poller",
-            "pool",
-            "producer",
-            "processes",
-            "quarantine",
-            "recorder",
-        ),
-        *("relay", "server", "signals", "stacks", "transactions", "troubles", "watch", "watchdog"),
+        *("aio", "app", "aside", "assignment", "background", "delivery", "devbroker", "events", "exactly_once", "jobs"),
+        *("lifecycle", "lifespan", "limits", "membership", "outbox", "poller", "pool", "producer", "processes"),
+        *("quarantine", "recorder", "relay", "server", "signals", "stacks", "transactions", "troubles", "watch"),
+        *("watchdog", "backends.dramatiq", "backends.dramatiq_worker"),
         "cli",
     },
 }
@@ -260,6 +249,7 @@ def test_only_workers_catch_everything() -> None:
                     found[name] = found.get(name, 0) + 1
 
     assert set(found) <= {
+        "aside",
         "jobs",
         "listener",
         "confluent",

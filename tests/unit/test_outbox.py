@@ -45,7 +45,7 @@ def passes(*topics: str, fails: dict[int, BaseException] | None = None) -> Calla
         assert run.outbox is not None
         for record in run:
             at = record.offset() or 0
-            run.outbox.add(at, [{"topic": topic, "payload": str(at)} for topic in topics])
+            run.outbox.add(at, [(topic, str(at)) for topic in topics])
             if fails is not None and at in fails:
                 raise fails[at]
 
@@ -99,7 +99,7 @@ class TestARun:
             assert run.outbox is not None
             for record in run:
                 at = record.offset() or 0
-                run.outbox.add(at, [{"topic": "poison" if at == 2 else "results", "payload": str(at)}])
+                run.outbox.send(at, "poison" if at == 2 else "results", str(at))
 
         assert isinstance(performed(handler, run, producer), TooLargeError)
         assert run.finished == 2
@@ -132,7 +132,7 @@ class TestARun:
                 with pytest.raises(InvalidMessageError):
                     run.outbox.add(
                         record.offset() or 0,
-                        [{"topic": "results", "payload": "good"}, {"topic": "results", "payload": object()}],
+                        [("results", "good"), ("results", object())],
                     )
 
         run = Run(letters(2))
@@ -204,7 +204,7 @@ class TestARun:
                     post.error = Refused(TOO_LARGE)
                     run.hasten()
                     post.error = None
-                run.outbox.add(at, [{"topic": "results", "payload": str(at)}])
+                run.outbox.send(at, "results", str(at))
 
         assert isinstance(performed(handler, run, producer), TooLargeError)
         assert run.finished == 0
@@ -264,7 +264,7 @@ class TestRoom:
         def late() -> None:
             assert run.outbox is not None
             with pytest.raises(RuntimeError, match="too late"):
-                run.outbox.add(2, [{"topic": "results", "payload": "late"}])
+                run.outbox.send(2, "results", "late")
             refused.set()
 
         def meanwhile(_seconds: float) -> None:
@@ -319,7 +319,7 @@ class TestALongRun:
                     seen.append((run.progress, sent(post)))
                     post.serve(0.0)
                     seen.append((run.progress, sent(post)))
-                run.outbox.add(at, [{"topic": "results", "payload": str(at)}])
+                run.outbox.send(at, "results", str(at))
 
         assert performed(handler, run, producer) is None
         assert seen == [(0, []), (0, ["0", "1"]), (2, ["0", "1"])]
@@ -342,7 +342,7 @@ class TestALongRun:
                     assert producer._max_wait == before
                     assert sent(post) == ["0"]
                     post.answer()
-                run.outbox.add(at, [{"topic": "results", "payload": str(at)}])
+                run.outbox.send(at, "results", str(at))
 
         assert performed(handler, run, producer) is None
         assert sent(post) == ["0", "1", "2", "3"]
@@ -363,7 +363,7 @@ class TestALongRun:
                     for _ in range(20):
                         run.hasten()
                     post.answer()
-                run.outbox.add(at, [{"topic": "results", "payload": str(at)}])
+                run.outbox.send(at, "results", str(at))
 
         assert performed(handler, run, producer) is None
         assert len(heard) <= 2  # of those that wait at its end
@@ -413,7 +413,7 @@ class TestMarks:
             assert run.outbox is not None
             for record in run:
                 at = record.offset() or 0
-                run.outbox.add(at, [{"topic": "results", "payload": str(at)}])
+                run.outbox.send(at, "results", str(at))
                 assert run.outbox.mark(at, at, assignment)
                 seen.append(assignment.marked)
 
@@ -460,7 +460,7 @@ class TestMarks:
             assert run.outbox is not None
             for record in run:
                 at = record.offset() or 0
-                run.outbox.add(at, [{"topic": "results" if at else "others", "payload": str(at)}])
+                run.outbox.send(at, "results" if at else "others", str(at))
                 run.outbox.mark(at, at, assignment)
 
         assert isinstance(performed(handler, run, producer), TooLargeError)

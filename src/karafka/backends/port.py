@@ -33,7 +33,7 @@ class Host(Protocol):
         Raises `ConfigError`, `StartError`.
         """
 
-    def perform(self, job: object, attempt: int, *, struck: type[BaseException] | tuple[()] = ()) -> None:
+    def perform(self, job: object, attempt: int, *, struck: type[BaseException] | None = None) -> None:
         """Try a job, as `envelope.plain` has made it, for the `attempt`-th time (from 1); what it sends is confirmed on
         return. Any thread. Where `perform` is a coroutine it runs on the process's one loop, within the worker's time
         limit; else that is the queue's to see to: `struck` is what it raises in this thread when the limit is over.

@@ -49,6 +49,8 @@ def clusters(app: App) -> list[Used]:
                 here.topics.setdefault(line.name, []).append(subscription.group)
             else:
                 here.patterns.append((line, subscription.group))
+            for answer in route.responder.cls.topics if route.responder is not None else ():
+                here.topics.setdefault(answer, []).append(f"answers to {line.shown}")
             grave = route.policy.dead_letter
             if grave is not None:
                 there = used({**kafka, **grave.producer})
