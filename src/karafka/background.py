@@ -261,8 +261,11 @@ class Through:
     def unsure(self) -> int | None:
         return self._outbox.unsure
 
-    def add(self, offset: int, rows: Iterable[Any]) -> None:  # noqa: ARG002 - that of the message in the envelope
-        self._outbox.add(self._offset, rows)
+    def send(self, offset: int, *letter: Any) -> None:  # noqa: ARG002 - that of the message in the envelope
+        self._outbox.send(self._offset, *letter)
+
+    def add(self, offset: int, letters: Iterable[tuple[Any, ...]]) -> None:  # noqa: ARG002
+        self._outbox.add(self._offset, letters)
 
     def mark(self, at: int, offset: int, assignment: Assignment) -> bool:
         return self._outbox.mark(at, offset, assignment)

@@ -120,14 +120,8 @@ class Enqueue(Each):
             route=background.route,
             worker=named(worker),
         )
-        outbox = controller._run.outbox  # noqa: SLF001
-        offset = record.offset() or 0
-        send = partial(_send, outbox, offset)
+        send = partial(controller._run.outbox.send, record.offset() or 0)  # noqa: SLF001
         return partial(background.backend.enqueue, self._app, envelope, worker, send)
-
-
-def _send(outbox: Any, offset: int, row: Any) -> None:
-    outbox.add(offset, (row,))
 
 
 class Performing:

@@ -246,7 +246,6 @@ class TestWhatAHookHasTouched:
             ([3], Annotated[list[int], msgspec.Meta(max_length=2)]),
             (Alone(7), Alone),
         ],
-        ids=repr,
     )
     def test_a_declared_type_comes_out_as_it_went_in(self, params: Any, of: Any) -> None:
         came = crossed(params, of)
@@ -273,7 +272,6 @@ class TestWhatAHookHasTouched:
             ([Own()], Any),
             (["\ud800"], Any),
         ],
-        ids=repr,
     )
     def test_what_would_come_out_as_something_else_is_refused(self, params: Any, of: Any) -> None:
         with pytest.raises(InterchangeError) as refused:
@@ -322,7 +320,6 @@ class TestInterchangers:
     @pytest.mark.parametrize(
         "carried",
         [b"bytes", (1, 2), {1: 2}, NAIVE, None, Own(), float("nan"), "\ud800"],
-        ids=repr,
     )
     def test_what_it_gives_must_be_json(self, carried: Any) -> None:
         """What JSON would make something else of it never gets back."""
@@ -413,7 +410,6 @@ class TestWhatIsNoJob:
             {"params": 7},
             {"params": {"a": 1}},
         ],
-        ids=repr,
     )
     def test_what_cannot_be_taken_out_of_it_is_a_parse_error(self, spoiled: dict[str, Any]) -> None:
         with pytest.raises(ParseError, match="shop/videos/0/7"):

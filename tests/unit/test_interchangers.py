@@ -66,7 +66,7 @@ class AsyncDecode(Interchanger):
 
 
 class TestWhatIsNone:
-    @pytest.mark.parametrize("interchanger", [Binary, "binary", object(), Duck(), 7], ids=repr)
+    @pytest.mark.parametrize("interchanger", [Binary, "binary", object(), Duck(), 7])
     def test_it_is_refused_where_it_is_declared(self, interchanger: Any) -> None:
         """A class that was meant to be one is not made one by its methods: it has no word on `raw`."""
         with pytest.raises(

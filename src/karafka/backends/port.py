@@ -8,11 +8,10 @@ from typing import ClassVar, Protocol, TypeAlias
 
 from karafka.application import Application
 from karafka.backends.envelope import Envelope
-from karafka.letters import Row
 from karafka.workers import Worker
 
-#: Sends by the server's own producer; the offset of the message in hand waits for it.
-Send: TypeAlias = Callable[[Row], None]
+#: Sends a payload to a topic by the server's own producer; the offset of the message in hand waits for it.
+Send: TypeAlias = Callable[[str, bytes], None]
 
 
 class Host(Protocol):
