@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from signal import SIGHUP
 from typing import Any
 
 import dramatiq
@@ -222,3 +225,49 @@ def test_a_job_of_a_worker_class_that_is_gone_is_tried_again_and_given_up_in_the
         until(lambda: [one["offset"] for one in it.dead()] == [9])
         it.refused(worker, "app:NobodysWorker")
         assert (server.stop(), worker.stop()) == (0, 0)
+
+
+def test_a_worker_begins_anew_on_hup(dramatic: Makes) -> None:
+    """As Dramatiq's command does: with what is in the app's file by then."""
+    with dramatic(QUEUES) as it:
+        it.server()
+        worker = it.worker()
+        it.send({})
+        it.heard("done")
+        before = {one.pid for one in worker.children}
+        it.write(QUEUES.replace('"done"', '"anew"'))
+        worker.signal(SIGHUP)
+        until(lambda: not before & {one.pid for one in worker.children})
+        it.send({})
+
+        it.heard("anew")
+        assert worker.stop() == 0, str(worker.heard)
+
+
+def test_dead_letters_are_put_back_as_the_docs_say(dramatic: Makes) -> None:
+    """The lines of docs/jobs-dramatiq.md."""
+    page = (Path(__file__).parents[2] / "docs" / "jobs-dramatiq.md").read_text()
+    lines = (
+        page.split("## Dead letters")[1]
+        .split("```python")[1]
+        .split("```")[0]
+        .replace("dramatiq:default", "jobs:default")
+    )
+    buries = """
+@app.topic({source}, backend=BACKEND)
+class VideosController(ApplicationController):
+    def perform(self):
+        if not Path("mended").exists():
+            self.bury()
+        self.tell("done", attempt=self.message.attempt)
+"""
+    with dramatic(buries) as it:
+        it.send({})
+        it.server()
+        it.worker()
+        until(lambda: len(it.dead()) == 1)
+        (it.folder / "mended").touch()
+        subprocess.run([*PYTHON, "-c", lines], cwd=it.folder, check=True)
+
+        assert [one["attempt"] for one in it.heard("done")] == [1]
+        assert it.dead() == []

@@ -92,7 +92,8 @@ def test_a_job_that_fails_while_redis_takes_nothing_is_tried_again(dramatic: Mak
             with redis.full() if trouble == "full" else redis.frozen():
                 fail()
 
-        assert [one["attempt"] for one in it.heard("done")] == [2]
+        # A frozen one may have taken what it did not answer: then it comes twice.
+        assert {one["attempt"] for one in it.heard("done")} == {2}
         assert worker.stop() == 0, str(worker.heard)
 
 

@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 
 from karafka import App, Backoff, ConfigError, Controller, Worker
 from karafka.backends.dramatiq import DramatiqBackend
-from karafka.backends.dramatiq_worker import AskedAgain, _again
+from karafka.backends.dramatiq_worker import Actors, AskedAgain, _again
 from karafka.backends.envelope import Envelope
 from karafka.errors import EnqueueError, JobError, ParseError
 from karafka.policy import AskedBurial
@@ -85,6 +85,8 @@ def test_a_library_that_is_missing_is_named_with_the_command(library: str) -> No
 
 
 class VideosWorker(Worker):
+    queue = "slow"
+    priority = -3
     max_retries = 2
     backoff = Backoff(1, 8).never(KeyError)
 
@@ -107,6 +109,50 @@ class VideosWorker(Worker):
 def test_when_a_job_is_tried_again(retries: int, error: BaseException, again: object) -> None:
     """By the same rules as of Kafka's jobs; what asks for another try gets it."""
     assert _again(VideosWorker, retries, error) is again
+
+
+class OneHost:
+    """In the place of an app with that worker."""
+
+    workers = (VideosWorker,)
+
+    def awaits(self, worker: type[Worker]) -> bool:
+        return worker is Worker
+
+    def start(self) -> None: ...
+
+    def perform(self, job: object, attempt: int, *, struck: type[BaseException] | None = None) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def declared() -> RedisBroker:
+    broker = redis_broker()
+    actors = Actors([OneHost])
+    actors.before_worker_boot(broker, None)
+    return broker
+
+
+def test_a_worker_is_an_actor_with_what_it_says() -> None:
+    """Seconds are milliseconds there; a coroutine's limit is kept by its loop, so Dramatiq's comes later."""
+    name = f"{__name__}:VideosWorker"
+    actor = declared().get_actor(name)
+
+    assert (actor.actor_name, actor.queue_name, actor.priority) == (name, "slow", -3)
+    told = {name: actor.options[name] for name in ("max_retries", "min_backoff", "max_backoff", "time_limit")}
+    assert told == {"max_retries": 2, "min_backoff": 1_000, "max_backoff": 8_000, "time_limit": 60_000}
+
+
+def test_a_worker_that_is_not_there_has_an_actor_all_the_same() -> None:
+    """So that Dramatiq tries its jobs again; what is no worker's name it buries, as it does."""
+    broker = declared()
+
+    actor = broker.get_actor("old.videos:GoneWorker")
+    assert (actor.queue_name, actor.options["max_retries"]) == ("slow", Worker.max_retries)
+    assert actor.options["time_limit"] > 60_000
+    assert broker.get_actor("old.videos:GoneWorker") is actor
+    with pytest.raises(dramatiq.ActorNotFound):
+        broker.get_actor("gone")
 
 
 class Script:
@@ -145,4 +191,4 @@ def test_what_redis_does_not_take_waits(error: Exception, said: str) -> None:
         v=1, group="g", route="r", worker="w", topic="t", partition=0, offset=0, timestamp=(0, 0), params=None
     )
     with pytest.raises(EnqueueError, match=said):
-        background.backend.enqueue(app, envelope, background.worker.cls, lambda _: None)
+        background.backend.enqueue(app, envelope, background.worker.cls, lambda *_: None)
