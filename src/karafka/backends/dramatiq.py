@@ -104,8 +104,11 @@ class DramatiqBackend(Backend):
         command += ["--worker-shutdown-timeout", str(int(shutdown_timeout * 1000))]
         if queues:
             command += ["--queues", *queues]
-        # Dramatiq forks its processes, which nothing of Kafka's survives: from one that has not imported the app.
-        os.execve(sys.executable, command, {**os.environ, **({"KARAFKA_APP": target} if target else {})})  # noqa: S606
+        # At HUP it starts anew whatever `python` is: this one.
+        path = os.pathsep.join((os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)))
+        environment = {**os.environ, "PATH": path, **({"KARAFKA_APP": target} if target else {})}
+        # It forks its processes, which nothing of Kafka's survives: so it begins as one that has not imported the app.
+        os.execve(sys.executable, command, environment)  # noqa: S606 - the command is ours
 
     def serve(self) -> None:
         """In a process that Dramatiq's command has begun for `run`: it is to serve this broker, and to stop when the
