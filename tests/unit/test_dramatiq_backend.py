@@ -49,6 +49,23 @@ def test_the_broker_that_was_set_is_the_one() -> None:
     assert DramatiqBackend().broker is mine
 
 
+def test_one_broker_is_one_queue_however_often_it_is_named() -> None:
+    """Its actors are made once, for all routes."""
+    mine = redis_broker()
+    app = App("videos", kafka=KAFKA, backend=DramatiqBackend(mine))
+    for name in ("videos", "others"):
+
+        @app.topic(name, backend=DramatiqBackend(mine))
+        class VideosController(Controller[Any]):
+            def perform(self) -> None: ...
+
+    (subscription,) = app.subscriptions()
+    backends = [route.background.backend for route in subscription.routes if route.background is not None]
+    assert len(backends) == 2
+    assert backends[0] is backends[1]
+    assert [type(one) for one in mine.middleware].count(Actors) == 1
+
+
 def test_another_broker_than_redis_is_refused() -> None:
     """RabbitMQ's confirms nothing unless it is told to."""
     with pytest.raises(ConfigError, match=r"DramatiqBackend\(StubBroker\): a RedisBroker is expected"):

@@ -52,6 +52,12 @@ class DramatiqBackend(Backend):
         self.broker = _checked(broker)
         self._hosts: list[Callable[[], Host]] = []
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DramatiqBackend) and other.broker is self.broker
+
+    def __hash__(self) -> int:
+        return hash((DramatiqBackend, id(self.broker)))
+
     def attach(self, host: Callable[[], Host]) -> None:
         if not self._hosts:
             # The first: what it does after a message it does after all others, Dramatiq's own `Retries` among them.

@@ -13,7 +13,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from logging import getLogger
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from time import time
 from typing import Any
 
@@ -189,11 +189,14 @@ class Register(dict[str, Any]):
     def __init__(self, actors: Mapping[str, Any], stand_in: Callable[[str], Any]) -> None:
         super().__init__(actors)
         self._stand_in = stand_in
+        self._lock = Lock()
 
     def __missing__(self, name: str) -> Any:
+        """Any thread; whoever comes first makes it."""
         if ":" not in name:  # no worker's name
             raise KeyError(name)
-        return self._stand_in(name)
+        with self._lock:
+            return self.get(name) or self._stand_in(name)
 
 
 class Strays:
