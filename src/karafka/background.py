@@ -28,6 +28,7 @@ from karafka.backends.port import Backend
 from karafka.config import Settings
 from karafka.controllers import Controller
 from karafka.errors import ConfigError, JobError
+from karafka.instrumentation import LogListener
 from karafka.lifespan import CLEANUP, Lifespan
 from karafka.messages import NO_HOOKS, Handler, Record, Run, Sends, offset_of
 from karafka.outbox import Confirmed
@@ -169,6 +170,11 @@ class Known:
     @property
     def workers(self) -> Sequence[type[Worker]]:
         return tuple(self._workers.values())
+
+    def awaits(self, worker: type[Worker]) -> bool:
+        """Whether any of its jobs may be coroutines: those of its own routes, else of all, for hooks choose workers."""
+        own = [one for one in self._routes.values() if one.worker.cls is worker] or self._routes.values()
+        return any(one.performing.asynchronous for one in own)
 
     def of(self, envelope: Envelope) -> tuple[Background, type[Worker]]:
         """The route that a job belongs to, and the worker that it names. Raises `JobError`."""
@@ -323,13 +329,17 @@ class AppHost:
     def workers(self) -> Sequence[type[Worker]]:
         return self._known.workers
 
+    def awaits(self, worker: type[Worker]) -> bool:
+        return self._known.awaits(worker)
+
     def start(self) -> None:
+        LogListener(self._app.events)
         self._context = copy_context()
         self._lifespan = Lifespan(self._app, self._context, self._running_loop)
         self._lifespan.begin(lambda: False)
         self._context.run(self._app.setup)
 
-    def perform(self, job: object, attempt: int) -> None:
+    def perform(self, job: object, attempt: int, *, struck: type[BaseException] | None = None) -> None:
         envelope = read_plain(job)
         background, worker = self._known.of(envelope)
         performing, producer = background.performing, self._producer(background)
@@ -340,14 +350,14 @@ class AppHost:
             run.finished = 1
 
         def one(run: Run) -> None:
-            performing.perform(run, record, None)
+            performing.perform(run, record, worker.time_limit if struck is not None else None, struck)
             run.finished = 1
 
         run = Run([record], attempt)
         if performing.asynchronous:
             self._await(Confirmed(one_async, producer).perform(run))
         else:
-            self._context.copy().run(Confirmed(one, producer).perform, run)
+            self._fresh().run(Confirmed(one, producer).perform, run)
 
     def stop(self) -> None:
         if self._lifespan is not None:
@@ -358,9 +368,16 @@ class AppHost:
             producer.close(FLUSH)
         self._app.close_producer(FLUSH)
 
+    def _fresh(self) -> Context:
+        """The variables that the app began with, and over them those that the queue has set for this job."""
+        context = self._context.copy()
+        for variable, value in copy_context().items():
+            context.run(variable.set, value)
+        return context
+
     def _await(self, performing: Any) -> None:
         """Wait for a coroutine on the loop, in short waits: what interrupts this thread from outside is heard."""
-        answer, cancel = self._running_loop().begin(performing, self._context.copy())
+        answer, cancel = self._running_loop().begin(performing, self._fresh())
         try:
             while not answer.done():
                 with suppress(FutureTimeoutError):

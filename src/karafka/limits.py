@@ -20,8 +20,8 @@ T = TypeVar("T")
 # How often it is looked whether somebody is over time, in seconds.
 LOOK = 0.1
 
-# Who is struck may clean up. Who has not ended after so many seconds is struck again: it may have caught that, or it came
-# where Python ignores what is raised.
+# Who is struck may clean up. Who has not ended after so many seconds is struck again: it may have caught that, or it
+# came where Python ignores what is raised.
 AGAIN = 5.0
 
 # A call by `ctypes` that keeps the GIL. Takes a thread's number and a type of exception.

@@ -140,15 +140,18 @@ class Performing:
         """The message out of its envelope. Raises `ParseError`."""
         return Carried(envelope, self._interchanger)
 
-    def perform(self, run: Run, record: Record, limit: float | None) -> None:
-        """One try of a job, which may take `limit` seconds. `run` says which try, and takes what it sends.
+    def perform(self, run: Run, record: Record, limit: float | None, struck: type[BaseException] | None = None) -> None:
+        """One try of a job, which may take `limit` seconds. `run` says which try, and takes what it sends. `struck`:
+        another watches the time, and raises that in this thread when it is over.
 
         Raises what `perform` raises, `ParseError`, `TimeLimitError`.
         """
         controller = self._each.made(run, record, run.attempt)
         through = partial(self._each.through, controller)
         try:
-            if limit is None:
+            if struck is not None:
+                _struck(through, limit, struck)
+            elif limit is None:
                 through()
             else:
                 _LIMITS.call(through, limit)
@@ -175,3 +178,10 @@ class Performing:
             if not timeout.expired():
                 raise
             raise TimeLimitError(f"it took longer than its time_limit of {limit:g} s") from error
+
+
+def _struck(through: Callable[[], None], limit: float | None, struck: type[BaseException]) -> None:
+    try:
+        through()
+    except struck as error:
+        raise TimeLimitError(f"it took longer than its time_limit of {limit:g} s") from error

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
+from uuid import uuid4
+
+import dramatiq
+from dramatiq.brokers.redis import RedisBroker
 
 from tests.brokers import new_topic
+from tests.jobs.redises import Redis
 from tests.process.servers import send
 from tests.specs import visible
 
@@ -61,3 +66,39 @@ class ByKafka(Queue):
 
     def dead(self, app: str) -> list[dict[str, Any]]:
         return [json.loads(one) for one in visible.seen(self._bootstrap, f"{app}_jobs_dead")]
+
+
+class ByDramatiq(Queue):
+    name = "dramatiq"
+    # When a worker is taken for dead that says nothing, and how soon others look.
+    returns = 5.0
+
+    def __init__(self, redis: Redis, namespace: str | None = None) -> None:
+        self.redis = redis
+        self.namespace = namespace or f"jobs-{uuid4().hex[:12]}"
+        self.broker = RedisBroker(url=redis.url, namespace=self.namespace)  # type: ignore[no-untyped-call]  # it has none
+        self.declares = (
+            "import dramatiq\n"
+            "from dramatiq.brokers.redis import RedisBroker\n"
+            f"broker = RedisBroker(url='{redis.url}?socket_timeout=1', namespace={self.namespace!r},\n"
+            "    heartbeat_timeout=2000)\n"
+            "dramatiq.set_broker(broker)\n"
+            'BACKEND = "dramatiq"\n'
+        )
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """How soon Dramatiq asks a Redis again that it has lost, in ms."""
+        return {"dramatiq_restart_delay": "300"}
+
+    def ready(self, app: str) -> None:
+        """Redis is all it needs."""
+
+    def put(self, app: str, job: Mapping[str, Any]) -> None:
+        self.broker.enqueue(dramatiq.Message("default", job["worker"], (job,), {}, {}))
+
+    def dead(self, app: str) -> list[dict[str, Any]]:
+        key, client = f"{self.namespace}:default.XQ", self.redis.client
+        ids = cast("list[bytes]", client.zrange(key, 0, -1))
+        found = [client.hget(f"{key}.msgs", one.decode()) for one in ids]
+        return [json.loads(one)["args"][0] for one in found if one is not None]

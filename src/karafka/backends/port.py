@@ -23,16 +23,19 @@ class Host(Protocol):
     def workers(self) -> Sequence[type[Worker]]:
         """Those that jobs of this queue may name."""
 
+    def awaits(self, worker: type[Worker]) -> bool:
+        """Whether jobs of that worker may be coroutines, whose time limit is kept by `perform`."""
+
     def start(self) -> None:
         """Once in a process, before its first job: the app's `on_start` hooks, its controllers' `setup`.
 
         Raises `ConfigError`, `StartError`.
         """
 
-    def perform(self, job: object, attempt: int) -> None:
+    def perform(self, job: object, attempt: int, *, struck: type[BaseException] | None = None) -> None:
         """Try a job, as `envelope.plain` has made it, for the `attempt`-th time (from 1); what it sends is confirmed on
         return. Any thread. Where `perform` is a coroutine it runs on the process's one loop, within the worker's time
-        limit; else that is the queue's to see to.
+        limit; else that is the queue's to see to: `struck` is what it raises in this thread when the limit is over.
 
         Raises what `perform` raises, `JobError`, `ParseError`, `TimeLimitError`.
         """
@@ -58,7 +61,15 @@ class Backend(ABC):
         """The topics of Kafka's that it needs for `queue`, and what each is for."""
         return {}
 
-    def run(self, target: str | None, queues: Mapping[str, int], *, concurrency: int, processes: int) -> int:
+    def run(
+        self,
+        target: str | None,
+        queues: Mapping[str, int],
+        *,
+        concurrency: int,
+        processes: int,
+        shutdown_timeout: float,
+    ) -> int:
         """`karafka worker` of the app that `target` names: perform what is in `queues` (all, if none is named; with
         their weights) until told to stop, by the queue's own worker program. The exit status.
         """

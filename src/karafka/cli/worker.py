@@ -60,15 +60,30 @@ def worker(target: str | None, *, queues: dict[str, int], backend: str | None, *
     chosen = _backend({one.backend.name: one.backend for one in backgrounds(app)}, backend)
     if chosen.name != "kafka":
         check_queues(app, chosen, queues)
+        for name in ("max_memory", "max_age", "max_handler_age", "hang_after", "static_membership"):
+            if options[name]:
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} is not for jobs by {chosen.name}, whose own program runs the processes"
+                )
         sys.exit(
             chosen.run(
                 target,
                 queues,
                 concurrency=options["concurrency"] or app.config.concurrency,
                 processes=options["processes"] or app.config.processes,
+                shutdown_timeout=app.config.shutdown_timeout,
             )
         )
     consume(target, lambda app: subscriptions(app, queues or None), **options)
+
+
+def serve_dramatiq() -> None:
+    """Called by Dramatiq's command in each of its processes, where `karafka worker` has started it."""
+    from karafka.backends.dramatiq import DramatiqBackend  # noqa: PLC0415 - help needs none of it
+    from karafka.background import backgrounds  # noqa: PLC0415
+    from karafka.cli.load import load_app  # noqa: PLC0415
+
+    next(one.backend for one in backgrounds(load_app(None)) if isinstance(one.backend, DramatiqBackend)).serve()
 
 
 def _backend(there: Mapping[str, Backend], name: str | None) -> Backend:
