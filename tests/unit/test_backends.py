@@ -199,7 +199,7 @@ class TestKafka:
 
     def test_it_has_no_worker_program_of_its_own(self) -> None:
         with pytest.raises(NotImplementedError, match="kafka has no worker program of its own"):
-            KafkaBackend().run(None, {}, concurrency=1, processes=1)
+            KafkaBackend().run(None, {}, concurrency=1, processes=1, shutdown_timeout=1)
 
 
 class TestAPattern:
