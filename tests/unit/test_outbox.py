@@ -12,7 +12,7 @@ import pytest
 from karafka.client import Refused
 from karafka.errors import DeliveryError, InvalidMessageError, QueueFullError, TooLargeError
 from karafka.events import Failed, QueueFull
-from karafka.messages import Handler, Run
+from karafka.messages import Handler, Place, Run, offset_of
 from karafka.outbox import Confirmed
 from karafka.policy import Policy
 from karafka.producer import Producer
@@ -488,6 +488,23 @@ class TestInTheHouse:
 
         assert committed[0] == {}
         assert house.committed == {("orders", 0): 50}
+
+    def test_lanes_that_wait_for_confirmations_are_the_workers(
+        self, monkeypatch: pytest.MonkeyPatch, producer: Producer
+    ) -> None:
+        """However short they are, as where there is one order: they wait side by side, not before the next turn."""
+        policy = Policy(lane=offset_of, width=4)
+        house = House(monkeypatch, policy=policy, handler=Confirmed(passes("results"), producer).perform)
+        house.send("orders", count=8)
+        house.assign("orders", 0)
+        house.turn(5)
+        partition = house.listener._partitions[Place("orders", 0)]
+        partition.pace = 60e-6
+        house.hands.lends = True
+        house.send("orders", count=2)
+        house.listener.step()
+
+        assert len(house.hands.ready) > 0
 
     def test_what_is_not_delivered_is_told_and_tried_again_in_order(
         self, monkeypatch: pytest.MonkeyPatch, producer: Producer, post: Post
