@@ -451,6 +451,27 @@ class TestMarks:
         run.outbox.mark(0, 0, assignment)
         assert assignment.marked == 0
 
+    def test_it_does_not_wait_for_a_long_message_behind_it(self, producer: Producer, post: Post) -> None:
+        """Once the listener has seen that what was sent before it is confirmed."""
+        assignment, seen = ours(), []
+        run = Run(letters(3), assignment=assignment)
+
+        def handler(run: Run) -> None:
+            assert run.outbox is not None
+            for record in run:
+                at = record.offset() or 0
+                if at == 2:
+                    for _ in range(2):
+                        run.hasten()
+                        seen.append(assignment.marked)
+                        post.serve(0.0)
+                run.outbox.send(at, "results", str(at))
+                assert run.outbox.mark(at, at, assignment)
+
+        assert performed(handler, run, producer) is None
+        assert seen == [0, 2]
+        assert assignment.marked == 3
+
     def test_what_was_not_confirmed_is_not_marked(self, producer: Producer, post: Post) -> None:
         assignment = ours()
         run = Run(letters(3), assignment=assignment)
