@@ -78,6 +78,9 @@ CONSUMING: tuple[Decorator, ...] = (
     _limit("--max-handler-age", duration, "Kill and replace a process whose handler runs longer."),
     _limit("--hang-after", duration, "Kill and replace a process that does not get on for so long; 60s else."),
     click.option("--static-membership", is_flag=True, help="Give each process a name in its groups that outlives it."),
+    click.option(
+        "--alive-file", metavar="PATH", help="Touch this file while all gets on: a probe can look at its age."
+    ),
 )
 
 
@@ -144,6 +147,7 @@ def consume(
     log_format: str,
     concurrency: int | None,
     processes: int | None,
+    alive_file: str | None,
     **several: Any,
 ) -> NoReturn:
     """Consume what `read` says of the app that `target` names, until told to stop; then end the process."""
@@ -176,13 +180,29 @@ def consume(
             _be_one_of_several(app, reading, link, static=several["static_membership"])
         processes = processes or app.config.processes
         if processes > 1:
-            sys.exit(_supervisor(app, reading, processes, folder, **several).run())
+            supervisor = _supervisor(app, reading, processes, folder, **several)
+            _be_heard(app, alive_file, lambda: supervisor.behind)
+            sys.exit(supervisor.run())
         _refuse_alone(several)
         consuming = Server(app, reading)
+        _be_heard(app, alive_file, lambda: consuming.ages[0])
         if tether is not None:
             tether.attach(consuming)
         status = consuming.run()
     end(consuming, status)
+
+
+def _be_heard(app: App, file: str | None, behind: Callable[[], float]) -> None:
+    """Tell who watches from outside that all gets on, from the moment it is ready until it has stopped."""
+    from karafka.events import ServerStarted, ServerStopped, SwarmStarted, SwarmStopped  # noqa: PLC0415
+    from karafka.heartbeat import Heartbeat  # noqa: PLC0415
+
+    heartbeat = Heartbeat(file, behind)
+    if heartbeat.wanted:
+        for ready in (ServerStarted, SwarmStarted):
+            app.events.on(ready, lambda _: heartbeat.start())
+        for over in (ServerStopped, SwarmStopped):
+            app.events.on(over, lambda _: heartbeat.stop())
 
 
 def _link() -> Link | None:

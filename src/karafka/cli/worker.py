@@ -60,7 +60,7 @@ def worker(target: str | None, *, queues: dict[str, int], backend: str | None, *
     chosen = _backend({one.backend.name: one.backend for one in backgrounds(app)}, backend)
     if chosen.name != "kafka":
         check_queues(app, chosen, queues)
-        for name in ("max_memory", "max_age", "max_handler_age", "hang_after", "static_membership"):
+        for name in ("max_memory", "max_age", "max_handler_age", "hang_after", "static_membership", "alive_file"):
             if options[name]:
                 raise ConfigError(
                     f"--{name.replace('_', '-')} is not for jobs by {chosen.name}, whose own program runs the processes"

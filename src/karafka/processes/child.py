@@ -17,7 +17,7 @@ from karafka.processes.reports import Report
 from karafka.stacks import scratch, taken
 
 # Who waits for the supervisor is not told of each of its processes.
-MINE = frozenset({VARIABLE, "NOTIFY_SOCKET"})
+MINE = frozenset({VARIABLE, "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"})
 
 
 class Child:

@@ -73,7 +73,7 @@ class Supervisor:
         self._app = app
         self._command = command
         self._folder = folder
-        self._began = monotonic()
+        self._began = self._turned = monotonic()
         self._visitors: list[Visitor] = []
         self._visits = 0
         self._told = Phase.STARTING
@@ -91,12 +91,18 @@ class Supervisor:
             timeout=app.config.shutdown_timeout,
         )
 
+    @property
+    def behind(self) -> float:
+        """Seconds since it last looked after its processes. Any thread."""
+        return monotonic() - self._turned
+
     def run(self) -> int:
         """Run until told to stop, or until it makes no sense; the exit status, the worst of the processes'."""
         with ExitStack() as stack:
             signals = stack.enter_context(_signals())
             door = self._opened(stack)
             while self._swarm.status is None:
+                self._turned = monotonic()
                 self._wait(self._swarm.turn(), signals, door)
                 self._answer()
                 self._notify()
