@@ -55,7 +55,7 @@ class Worker:
 
 def check_worker(where: str, worker: object) -> type[Worker]:
     """`worker`, if it is one. Raises `ConfigError`."""
-    if not isinstance(worker, type) or not issubclass(worker, Worker):
+    if not isinstance(worker, type) or not issubclass(worker, Worker) or worker is Worker:
         raise ConfigError(f"{where}: {worker!r} is no worker: a subclass of Worker is expected")
     return worker
 

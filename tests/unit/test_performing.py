@@ -234,6 +234,9 @@ class UrgentWorker(Worker):
 class OtherWorker(Worker): ...
 
 
+class ThirdWorker(Worker): ...
+
+
 class FirstWorker(Worker):
     priority = -1
 
@@ -298,7 +301,7 @@ class TestAnotherWorker:
             @before_enqueue
             def choose(self) -> None:
                 if self.params == 2:
-                    self.worker = Worker
+                    self.worker = ThirdWorker
 
             def perform(self) -> None: ...
 
@@ -308,7 +311,7 @@ class TestAnotherWorker:
         ):
             assert shop.background.worker == Found(usual, source)
             assert shop.serve(b"1", b"2") == (2, None)
-            assert shop.queue.workers == [usual, Worker]
+            assert shop.queue.workers == [usual, ThirdWorker]
 
 
 class UsersResponder(Responder):
