@@ -163,7 +163,7 @@ class Known:
 
     def __init__(self, routes: Collection[Background]) -> None:
         self._routes = {(one.group, one.route): one for one in routes}
-        homes = [one.performing.controller.__module__ for one in routes]
+        homes = frozenset[str]().union(*(one.homes for one in routes))
         # Of those that were made nobody else may have them.
         self._workers = {named(one): one for one in (*every(homes), *(one.worker.cls for one in routes))}
 

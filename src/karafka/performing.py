@@ -20,13 +20,13 @@ from karafka.backends.port import Backend
 from karafka.config import Settings
 from karafka.contexts import AT_WORK
 from karafka.controllers import AnyController, Context, hooks_of, payload_type
-from karafka.errors import TimeLimitError
+from karafka.errors import ConfigError, TimeLimitError
 from karafka.handlers import Each, each_for, tell_failure, tell_failure_async
 from karafka.interchangers import Interchanger
 from karafka.limits import TimeLimits
 from karafka.messages import Handler, Record, Run
 from karafka.naming import Found
-from karafka.workers import Worker, check_worker, named
+from karafka.workers import Worker, check_worker, home, named
 
 _LIMITS = TimeLimits()
 
@@ -44,6 +44,8 @@ class Background:
     worker: Found[Worker]
     interchanger: Interchanger
     performing: Performing
+    #: The packages of the app's controllers and workers: the queues of those written there are read.
+    homes: frozenset[str]
 
 
 class Enqueue(Each):
@@ -107,6 +109,11 @@ class Enqueue(Each):
             where = f"{self._controller.__qualname__}: self.worker"
             worker = check_worker(where, controller.worker)
             background.backend.check(where, worker)
+            if home(worker) not in background.homes:
+                raise ConfigError(
+                    f"{where}: {worker.__qualname__} is written in {home(worker)}, where no controller of the app is, "
+                    f"so that nobody reads its queue {worker.queue!r}: subclass it beside them"
+                )
         message = controller._message  # noqa: SLF001
         parsed = message is not None and message.parsed
         envelope = packed(

@@ -36,7 +36,7 @@ from karafka.parsers import Parser, check_parser, payloads
 from karafka.performing import Background, Enqueue, Performing
 from karafka.policy import Backoff, DeadLetter, Gap, Inside, Marking, Policy, Start
 from karafka.responders import Responder, check_responder
-from karafka.workers import Worker, check_worker, worker_of
+from karafka.workers import Worker, check_worker, home, worker_of
 
 Name: TypeAlias = str | re.Pattern[str]
 
@@ -503,7 +503,13 @@ class Routes:
         performing = Performing(controller, context, interchanger)
         # No topic has a slash in its name: a pattern is not taken for the topic that is called like it.
         route = line.shown if isinstance(line.name, str) else f"/{line.shown}/"
-        return Background(group, route, kafka, backend, worker, interchanger, performing)
+        return Background(group, route, kafka, backend, worker, interchanger, performing, self._homes())
+
+    def _homes(self) -> frozenset[str]:
+        """The packages that the app's controllers, and the workers they name, are written in."""
+        lines = [line for group in self._groups for line in group.topics]
+        classes = (one for line in lines for one in (line.controller, line.options.worker, line.controller.worker))
+        return frozenset(home(one) for one in classes if isinstance(one, type))
 
 
 def _responder(line: Topic) -> Found[Responder] | None:

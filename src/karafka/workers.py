@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from types import ModuleType, new_class
 from typing import Any, ClassVar
 
@@ -55,7 +55,7 @@ class Worker:
 
 def check_worker(where: str, worker: object) -> type[Worker]:
     """`worker`, if it is one. Raises `ConfigError`."""
-    if not isinstance(worker, type) or not issubclass(worker, Worker):
+    if not isinstance(worker, type) or not issubclass(worker, Worker) or worker is Worker:
         raise ConfigError(f"{where}: {worker!r} is no worker: a subclass of Worker is expected")
     return worker
 
@@ -105,10 +105,14 @@ def find(name: str) -> type[Worker] | None:
     return found[-1] if found else None
 
 
-def every(homes: Iterable[str]) -> Iterator[type[Worker]]:
-    """All workers that are written in the packages of those modules: what was made is its controller's."""
-    roots = {one.partition(".")[0] for one in homes}
-    return (one for one in _all(Worker) if one.__module__.partition(".")[0] in roots and _MADE_FOR not in vars(one))
+def home(cls: type) -> str:
+    """The outermost package, or module, that a class is written in."""
+    return cls.__module__.partition(".")[0]
+
+
+def every(homes: Collection[str]) -> Iterator[type[Worker]]:
+    """All workers that are written in these packages: what was made is its controller's."""
+    return (one for one in _all(Worker) if home(one) in homes and _MADE_FOR not in vars(one))
 
 
 def _all(base: type[Worker]) -> Iterator[type[Worker]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from inspect import iscoroutinefunction
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ from karafka.events import Event
 from karafka.messages import Handler, Record, Run
 from karafka.outbox import Confirmed
 from karafka.performing import Background
-from karafka.routing import Route, topic
+from karafka.routing import Route, Topic, topic
 from tests.unit.house import Letter
 
 KAFKA = {"bootstrap.servers": "nowhere:9092"}
@@ -69,12 +69,19 @@ class SlowPaper(Paper):
 class Shop:
     """An app with one route whose messages are performed in the background: both ends of it."""
 
-    def __init__(self, controller: type[AnyController], queue: Paper | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        controller: type[AnyController],
+        queue: Paper | None = None,
+        *,
+        beside: Sequence[Topic] = (),
+        **options: Any,
+    ) -> None:
         self.queue = queue or Paper()
         self.app = App("shop", KAFKA)
         self.told: list[Event] = []
         self.app.events.on(Event, self.told.append)
-        self.app.routes.draw(topic("videos", controller, backend=self.queue, **options))
+        self.app.routes.draw(topic("videos", controller, backend=self.queue, **options), *beside)
         self.route: Route = self.app.subscriptions()[0].routes[0]
         assert self.route.background is not None
         self.background: Background = self.route.background

@@ -30,7 +30,8 @@ from karafka.events import Aborted, Discarded
 from karafka.naming import Found
 from karafka.parsers import Raw
 from karafka.policy import AskedBurial, Policy, judge
-from tests.unit.paper import Shop, SlowPaper
+from karafka.routing import topic
+from tests.unit.paper import Paper, Shop, SlowPaper
 
 DEFINES = ["def", "async def"]
 VARIABLE: ContextVar[str] = ContextVar("variable", default="unset")
@@ -234,6 +235,9 @@ class UrgentWorker(Worker):
 class OtherWorker(Worker): ...
 
 
+class ThirdWorker(Worker): ...
+
+
 class FirstWorker(Worker):
     priority = -1
 
@@ -291,6 +295,29 @@ class TestAnotherWorker:
         with pytest.raises(ConfigError, match=said):
             Shop(Named)
 
+    def test_one_whose_queue_nobody_reads_fails_the_message(self) -> None:
+        """Workers read the queues of the app's own packages: there its job would wait until Kafka deletes it."""
+        far = type("FarWorker", (Worker,), {"queue": "far", "__module__": "far.away"})
+
+        class Choosing(Noting):
+            @before_enqueue
+            def choose(self) -> None:
+                self.worker = far
+
+            def perform(self) -> None: ...
+
+        class Other(Noting):
+            def perform(self) -> None: ...
+
+        shop = Shop(Choosing)
+        finished, error = shop.serve(b"1")
+        assert (finished, type(error)) == (0, ConfigError)
+        assert "self.worker: FarWorker is written in far, where no controller of the app is" in str(error)
+
+        shop = Shop(Choosing, beside=[topic("others", Other, backend=Paper(), worker=far)])
+        assert shop.serve(b"1") == (1, None)
+        assert shop.queue.workers == [far]
+
     def test_the_route_s_word_comes_before_the_controller_s_and_a_hook_s_before_both(self) -> None:
         class Named(Noting):
             worker: type[Worker] | None = UrgentWorker
@@ -298,7 +325,7 @@ class TestAnotherWorker:
             @before_enqueue
             def choose(self) -> None:
                 if self.params == 2:
-                    self.worker = Worker
+                    self.worker = ThirdWorker
 
             def perform(self) -> None: ...
 
@@ -308,7 +335,7 @@ class TestAnotherWorker:
         ):
             assert shop.background.worker == Found(usual, source)
             assert shop.serve(b"1", b"2") == (2, None)
-            assert shop.queue.workers == [usual, Worker]
+            assert shop.queue.workers == [usual, ThirdWorker]
 
 
 class UsersResponder(Responder):
