@@ -249,16 +249,16 @@ class TestByAJob:
         """A class of somebody else's brings no queue along."""
         write(
             {
-                "shop.controllers.users": CONTROLLER.format("Users"),
-                "shop.workers.users": WORKER.format("Users", "mine"),
+                "grocer.controllers.users": CONTROLLER.format("Users"),
+                "grocer.workers.users": WORKER.format("Users", "mine"),
                 "foreign.workers": WORKER.format("Foreign", "theirs"),
             }
         )
         import_module("foreign.workers")
-        import_module("shop.workers.users")
+        import_module("grocer.workers.users")
 
-        assert {one.__name__ for one in every(["shop"])} == {"UsersWorker"}
-        assert {one.__name__ for one in every(["foreign", "shop"])} == {"UsersWorker", "ForeignWorker"}
+        assert {one.__name__ for one in every(["grocer"])} == {"UsersWorker"}
+        assert {one.__name__ for one in every(["foreign", "grocer"])} == {"UsersWorker", "ForeignWorker"}
 
     def test_one_that_was_made_is_nobody_else_s(self, write: Write) -> None:
         """Else which queues there are would go by when it is collected, once its controller has gone."""
