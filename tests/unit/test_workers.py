@@ -25,7 +25,6 @@ WORKER = HEAD + "class {0}Worker(Worker):\n    queue = {1!r}\n"
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     """Writes modules, each by its name; folders become packages. They are forgotten at the end."""
-    before = set(sys.modules)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a module that is written again within a second
 
@@ -40,8 +39,9 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         invalidate_caches()
 
     yield written
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 def controller(home: str, name: str = "UsersController") -> Any:
