@@ -29,7 +29,6 @@ class OwnResponder(Responder):
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     """Writes modules, each by its name; folders become packages. They are forgotten at the end."""
-    before = set(sys.modules)
     monkeypatch.syspath_prepend(tmp_path)
 
     def written(modules: Mapping[str, str]) -> None:
@@ -43,8 +42,9 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         invalidate_caches()
 
     yield written
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 def routed(home: str, name: str = "UsersController", **options: Any) -> Route:
