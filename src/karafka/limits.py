@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Event, RLock, Thread, get_ident
 from time import monotonic
 from typing import TypeVar
@@ -19,7 +20,11 @@ T = TypeVar("T")
 # How often it is looked whether somebody is over time, in seconds.
 LOOK = 0.1
 
-# A call by `ctypes` that keeps the GIL. Takes a thread's number and a type of exception, or null to take it back.
+# Who is struck may clean up. Who has not ended after so many seconds is struck again: it may have caught that, or it
+# came where Python ignores what is raised.
+AGAIN = 5.0
+
+# A call by `ctypes` that keeps the GIL. Takes a thread's number and a type of exception.
 _raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
 
@@ -48,6 +53,7 @@ class _Timed:
             try:
                 if not self.over:
                     self.struck = True
+                    self.deadline += AGAIN
                     _raise_in(ctypes.c_ulong(self.thread), ctypes.py_object(_Struck))
             finally:
                 self.lock.release()
@@ -57,9 +63,19 @@ class _Timed:
         what was on its way: then it has to call it again.
         """
         with self.lock:
-            if self.struck:
-                _raise_in(ctypes.c_ulong(self.thread), None)
-            self.ended = True
+            struck = self.struck
+        if struck:
+            _feel()
+        self.ended = True
+
+
+def _feel() -> None:
+    """What this thread was struck by and has not felt is felt here. To take it back, by null, would leave the
+    interpreter looking for it at each step, for good: it is looked for until one is found.
+    """
+    with suppress(_Struck):
+        while True:
+            _raise_in(ctypes.c_ulong(get_ident()), ctypes.py_object(_Struck))
 
 
 class TimeLimits:

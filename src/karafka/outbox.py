@@ -155,8 +155,16 @@ class Outbox:
             try:
                 if not self.over:
                     self._post(before, 0.0)
+                    self._count_marks()
             finally:
                 self._lock.release()
+
+    def _count_marks(self) -> None:
+        """Those behind which nothing is unconfirmed any more."""
+        unsure, marks = self.unsure, self._marks
+        while marks and (unsure is None or marks[0][0] < unsure):
+            _, offset, assignment = marks.pop(0)
+            assignment.mark(offset)
 
     def _post(self, before: int, by: float, unless: Callable[[], bool] = bool) -> QueueFullError | None:
         due = self.below(before)

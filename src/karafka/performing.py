@@ -36,7 +36,7 @@ class Background:
     """How the messages of a route are performed in the background."""
 
     group: str
-    #: As the route shows itself: its topic, or its pattern.
+    #: Its topic, or its pattern between slashes.
     route: str
     #: What the group adds to the app's settings of the client.
     kafka: Settings

@@ -87,7 +87,7 @@ class Responder:
     # What was sent so far, by topic, in the order of first use.
     _sent: dict[str, list[Sent]] | None = None
     # Whether something of it is not as declared.
-    _wrong = False
+    _amiss = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -126,13 +126,13 @@ class Responder:
             if declared.parser is not None:
                 payload = written(declared.parser.generate, name, key, payload)
         else:
-            self._wrong = True
+            self._amiss = True
         one, sent = (name, payload, key, headers, partition), self._sent
         if sent is None:
             self._sent = {name: [one]}
         elif name in sent:
             sent[name].append(one)
-            self._wrong = self._wrong or declared is None or not declared.multiple
+            self._amiss = self._amiss or declared is None or not declared.multiple
         else:
             sent[name] = [one]
 
@@ -178,7 +178,7 @@ class Responder:
 
     def _checked(self) -> list[Sent]:
         sent = self._sent or {}
-        if not self._wrong and all(map(sent.__contains__, self._required)):
+        if not self._amiss and all(map(sent.__contains__, self._required)):
             return list(chain.from_iterable(sent.values()))
         wrong = list(_wrong(self.topics, sent))
         raise ResponderError(f"{type(self).__qualname__} has sent nothing, because {'; '.join(wrong)}", problems=wrong)

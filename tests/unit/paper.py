@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextvars import copy_context
 from inspect import iscoroutinefunction
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ import msgspec
 
 from karafka import App, ConfigError, Producer, Worker
 from karafka.backends.envelope import Envelope, read, text_of
-from karafka.backends.port import Backend, Send
+from karafka.backends.port import Backend, Host, Send
 from karafka.controllers import AnyController
 from karafka.events import Event
 from karafka.messages import Handler, Record, Run
@@ -34,6 +35,11 @@ class Paper(Backend):
         self.workers: list[type[Worker]] = []
         #: What `enqueue` raises.
         self.failing: Exception | None = None
+        #: What its worker processes are given of each app.
+        self.hosts: list[Callable[[], Host]] = []
+
+    def attach(self, host: Callable[[], Host]) -> None:
+        self.hosts.append(host)
 
     def check(self, where: str, worker: type[Worker]) -> None:
         if worker.priority != 0:

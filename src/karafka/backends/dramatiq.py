@@ -100,10 +100,6 @@ class DramatiqBackend(Backend):
                 f"{told}: Dramatiq's queues have no weights: give a worker a lower priority=, or a queue processes of "
                 "its own"
             )
-        known = sorted({one.queue for host in self._hosts for one in host().workers})
-        for queue in queues:
-            if queue not in known:
-                raise ConfigError(f"-q {queue}: no worker has that queue; there are {', '.join(known)}")
         warnings = [word for one in sys.warnoptions for word in ("-W", one)]
         command = [sys.executable, *warnings, "-m", "dramatiq", BOOT]
         command += ["--processes", str(processes), "--threads", str(concurrency)]

@@ -13,7 +13,7 @@ BACKENDS = {"kafka": "KafkaBackend", "dramatiq": "DramatiqBackend"}
 
 
 class Backends:
-    """Those of one app: each name is one, and equal ones are one, however often said. `attach` hears of each once."""
+    """Those of one app: each name is one, equal ones are one. `attach` is told of each, once."""
 
     def __init__(self, attach: Callable[[Backend], None] = lambda _: None) -> None:
         self._attach = attach

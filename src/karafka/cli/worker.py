@@ -53,12 +53,13 @@ def worker(target: str | None, *, queues: dict[str, int], backend: str | None, *
     Exit status: as that of `karafka server`.
     """
 
-    from karafka.background import backgrounds, subscriptions  # noqa: PLC0415 - help needs none of it
+    from karafka.background import backgrounds, check_queues, subscriptions  # noqa: PLC0415 - help needs none of it
     from karafka.cli.load import load_app  # noqa: PLC0415
 
     app = load_app(target)
     chosen = _backend({one.backend.name: one.backend for one in backgrounds(app)}, backend)
     if chosen.name != "kafka":
+        check_queues(app, chosen, queues)
         for name in ("max_memory", "max_age", "max_handler_age", "hang_after", "static_membership"):
             if options[name]:
                 raise ConfigError(
