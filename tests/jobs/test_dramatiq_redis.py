@@ -97,6 +97,42 @@ def test_a_job_that_fails_while_redis_takes_nothing_is_tried_again(dramatic: Mak
         assert worker.stop() == 0, str(worker.heard)
 
 
+FAILS_LATE = """
+broker.client.connection_pool.connection_kwargs["socket_timeout"] = 4
+
+class VideosWorker(ApplicationWorker):
+    time_limit = 2.0
+
+@app.topic({source}, backend=BACKEND)
+class VideosController(ApplicationController):
+    def perform(self):
+        say("begun", self.message.attempt)
+        if self.message.attempt == 1:
+            time.sleep(1.5)
+            raise ValueError("on purpose")
+        self.tell("done", attempt=self.message.attempt)
+"""
+
+
+def test_a_time_limit_that_is_over_as_redis_is_asked_for_the_next_try_strikes_nothing(
+    dramatic: Makes, redis: Redis
+) -> None:
+    """The limit is the job's own: Dramatiq's would end the thread that asks, and the job with it."""
+    with dramatic(FAILS_LATE) as it:
+        it.send({})
+        it.server()
+        it.handed_over(1)
+        worker = it.worker("--concurrency", "1")
+        worker.says("begun 1")
+        with redis.frozen():
+            late = ("Unexpected failure", "Time limit exceeded")
+            worker.until(lambda: any(word in line for line in worker.heard.told for word in late), "what came of it")
+
+        assert {one["attempt"] for one in it.heard("done")} == {2}
+        it.send({})
+        it.heard("done", len(it.told("done")) + 1)
+
+
 @pytest.mark.parametrize("trouble", ["down", "full", "frozen"])
 def test_a_job_that_waits_for_its_next_try_outlives_redis_troubles(dramatic: Makes, redis: Redis, trouble: str) -> None:
     """Dramatiq forgets what waits in a worker whose connection breaks, until that worker ends; here it comes back."""
