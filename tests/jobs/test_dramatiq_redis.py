@@ -37,6 +37,19 @@ def test_what_a_redis_that_is_down_cannot_take_waits_in_kafka(dramatic: Makes, r
         assert server.stop() == 0
 
 
+def test_a_worker_may_start_before_its_redis(dramatic: Makes, redis: Redis) -> None:
+    with dramatic(PLAIN) as it:
+        redis.kill()
+        worker = it.worker()
+        worker.until(lambda: any("connection error" in line for line in worker.heard.told), "that it is not there")
+        redis.start()
+        it.server()
+        it.send({})
+
+        assert offsets(it.heard("done")) == [(0, 0)]
+        assert worker.stop() == 0, str(worker.heard)
+
+
 def test_a_redis_that_is_full_takes_nothing_and_loses_nothing(dramatic: Makes, redis: Redis) -> None:
     """The server says so and waits; a worker can neither fetch nor finish; both go on when there is memory again."""
     with dramatic(PLAIN) as it:
