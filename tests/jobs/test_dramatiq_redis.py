@@ -9,6 +9,7 @@ import pytest
 from tests.brokers import until
 from tests.jobs.conftest import Makes
 from tests.jobs.redises import Redis
+from tests.jobs.test_contract import DEFINES
 from tests.jobs.yard import offsets
 
 PLAIN = """
@@ -279,17 +280,18 @@ broker.client.connection_pool.connection_kwargs["retry"] = Retry(ConstantBackoff
 @app.topic({source}, backend=BACKEND)
 class VideosController(ApplicationController):
     @before_enqueue
-    def look(self):
+    DEFINE look(self):
         say("handed over", self.message.offset)
 
-    def perform(self):
+    DEFINE perform(self):
         self.tell("done", at=self.message.offset)
 """
 
 
-def test_a_client_that_tries_for_a_minute_holds_up_no_stop_either(dramatic: Makes, redis: Redis) -> None:
+@pytest.mark.parametrize("define", DEFINES)
+def test_a_client_that_tries_for_a_minute_holds_up_no_stop_either(dramatic: Makes, redis: Redis, define: str) -> None:
     """As Redis's does that is made with `host=`: the stop waits for `shutdown_timeout`, and says what it left."""
-    with dramatic(TRIES_FOR_A_MINUTE, shutdown_timeout=3) as it:
+    with dramatic(TRIES_FOR_A_MINUTE.replace("DEFINE", define), shutdown_timeout=3) as it:
         server = it.server()
         with redis.frozen():
             it.send({})
