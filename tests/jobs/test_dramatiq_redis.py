@@ -9,6 +9,7 @@ import pytest
 from tests.brokers import until
 from tests.jobs.conftest import Makes
 from tests.jobs.redises import Redis
+from tests.jobs.test_contract import DEFINES
 from tests.jobs.yard import offsets
 
 PLAIN = """
@@ -35,6 +36,19 @@ def test_what_a_redis_that_is_down_cannot_take_waits_in_kafka(dramatic: Makes, r
 
         assert offsets(it.heard("done", 20)) == [(0, at) for at in range(20)]
         assert server.stop() == 0
+
+
+def test_a_worker_may_start_before_its_redis(dramatic: Makes, redis: Redis) -> None:
+    with dramatic(PLAIN) as it:
+        redis.kill()
+        worker = it.worker()
+        worker.until(lambda: any("connection error" in line for line in worker.heard.told), "that it is not there")
+        redis.start()
+        it.server()
+        it.send({})
+
+        assert offsets(it.heard("done")) == [(0, 0)]
+        assert worker.stop() == 0, str(worker.heard)
 
 
 def test_a_redis_that_is_full_takes_nothing_and_loses_nothing(dramatic: Makes, redis: Redis) -> None:
@@ -95,6 +109,42 @@ def test_a_job_that_fails_while_redis_takes_nothing_is_tried_again(dramatic: Mak
         # A frozen one may have taken what it did not answer: then it comes twice.
         assert {one["attempt"] for one in it.heard("done")} == {2}
         assert worker.stop() == 0, str(worker.heard)
+
+
+FAILS_LATE = """
+broker.client.connection_pool.connection_kwargs["socket_timeout"] = 4
+
+class VideosWorker(ApplicationWorker):
+    time_limit = 2.0
+
+@app.topic({source}, backend=BACKEND)
+class VideosController(ApplicationController):
+    def perform(self):
+        say("begun", self.message.attempt)
+        if self.message.attempt == 1:
+            time.sleep(1.5)
+            raise ValueError("on purpose")
+        self.tell("done", attempt=self.message.attempt)
+"""
+
+
+def test_a_time_limit_that_is_over_as_redis_is_asked_for_the_next_try_strikes_nothing(
+    dramatic: Makes, redis: Redis
+) -> None:
+    """The limit is the job's own: Dramatiq's would end the thread that asks, and the job with it."""
+    with dramatic(FAILS_LATE) as it:
+        it.send({})
+        it.server()
+        it.handed_over(1)
+        worker = it.worker("--concurrency", "1")
+        worker.says("begun 1")
+        with redis.frozen():
+            late = ("Unexpected failure", "Time limit exceeded")
+            worker.until(lambda: any(word in line for line in worker.heard.told for word in late), "what came of it")
+
+        assert {one["attempt"] for one in it.heard("done")} == {2}
+        it.send({})
+        it.heard("done", len(it.told("done")) + 1)
 
 
 @pytest.mark.parametrize("trouble", ["down", "full", "frozen"])
@@ -230,17 +280,18 @@ broker.client.connection_pool.connection_kwargs["retry"] = Retry(ConstantBackoff
 @app.topic({source}, backend=BACKEND)
 class VideosController(ApplicationController):
     @before_enqueue
-    def look(self):
+    DEFINE look(self):
         say("handed over", self.message.offset)
 
-    def perform(self):
+    DEFINE perform(self):
         self.tell("done", at=self.message.offset)
 """
 
 
-def test_a_client_that_tries_for_a_minute_holds_up_no_stop_either(dramatic: Makes, redis: Redis) -> None:
+@pytest.mark.parametrize("define", DEFINES)
+def test_a_client_that_tries_for_a_minute_holds_up_no_stop_either(dramatic: Makes, redis: Redis, define: str) -> None:
     """As Redis's does that is made with `host=`: the stop waits for `shutdown_timeout`, and says what it left."""
-    with dramatic(TRIES_FOR_A_MINUTE, shutdown_timeout=3) as it:
+    with dramatic(TRIES_FOR_A_MINUTE.replace("DEFINE", define), shutdown_timeout=3) as it:
         server = it.server()
         with redis.frozen():
             it.send({})

@@ -20,7 +20,7 @@ from typing import Any
 import dramatiq
 from dramatiq.broker import MessageProxy
 from dramatiq.errors import ConnectionClosed, DecodeError, DramatiqError
-from dramatiq.middleware import TimeLimitExceeded
+from dramatiq.middleware import TimeLimit, TimeLimitExceeded
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
@@ -120,6 +120,8 @@ class Actors(dramatiq.Middleware):
     def _actor(self, broker: Any, host: Host, name: str, worker: type[Worker], queue: str) -> Any:
         limit = None if worker.time_limit is None else worker.time_limit + (GRACE if host.awaits(worker) else 0)
 
+        limits: list[Any] = [one for one in broker.middleware if isinstance(one, TimeLimit)]
+
         def perform(job: object) -> None:
             try:
                 host.perform(job, self._attempt.get(), struck=TimeLimitExceeded)
@@ -127,6 +129,10 @@ class Actors(dramatiq.Middleware):
                 if isinstance(wish := asked(error), AskedRetry):
                     raise AskedAgain(wish.reason, delay=int(wish.after * 1000)) from error
                 raise
+            finally:
+                # The limit is the job's own. Later it would strike Dramatiq, as that has Redis take the next try.
+                for one in limits:
+                    one.after_process_message(broker, None)
 
         perform.__module__, perform.__qualname__ = worker.__module__, worker.__qualname__
         options: dict[str, Any] = {
