@@ -20,11 +20,12 @@ from typing import Any
 from karafka.aio import LoopThread
 from karafka.app import App
 from karafka.assignment import Assignment
-from karafka.backends.envelope import Envelope, read, read_plain
+from karafka.backends.envelope import Envelope, key_of, read, read_plain
 from karafka.backends.kafka import KafkaBackend
 from karafka.backends.port import Backend
 from karafka.controllers import Controller
 from karafka.errors import ConfigError, JobError
+from karafka.instrumentation import LogListener
 from karafka.lifespan import CLEANUP, Lifespan
 from karafka.messages import NO_HOOKS, Handler, Record, Run, Sends, offset_of
 from karafka.outbox import Confirmed
@@ -32,6 +33,7 @@ from karafka.performing import Background
 from karafka.policy import DeadLetter, Inside, Policy
 from karafka.producer import Producer
 from karafka.routing import TASKS, Options, Route, Subscription, Topic
+from karafka.trials import Fate, Tried, decide, in_words, tell, tell_buried, tried
 from karafka.workers import Worker, every, find, named
 
 # Jobs that are performed while an older one is tried again, and are remembered as that: one that fails for an hour is
@@ -278,7 +280,7 @@ class AppHost:
             run.finished = 1
 
         def one(run: Run) -> None:
-            performing.perform(run, record, None)
+            performing.perform(run, record, worker.time_limit)
             run.finished = 1
 
         run = Run([record], attempt)
@@ -286,6 +288,24 @@ class AppHost:
             self._await(Confirmed(one_async, producer).perform(run))
         else:
             self._context.copy().run(Confirmed(one, producer).perform, run)
+
+    def knows(self, job: object) -> bool:
+        return self._whose(job) is not None
+
+    def judge(self, job: object, attempt: int, error: BaseException, grave: str) -> Fate:
+        whose, error = self._whose(job), tried(error)
+        fate = decide(whose[2] if whose is not None else Worker, error, attempt)
+        controller, key = "", None
+        if whose is not None:
+            controller, key = whose[1].performing.controller.__qualname__, key_of(whose[0])
+        tell(self._app.events, Tried(job, attempt, controller, key), error, in_words(fate, grave))
+        return fate
+
+    def buried(self, job: object, grave: str) -> None:
+        tell_buried(self._app.events, job, grave)
+
+    def log(self) -> None:
+        LogListener(self._app.events)
 
     def stop(self) -> None:
         if self._lifespan is not None:
@@ -295,6 +315,13 @@ class AppHost:
         for _, producer in self._producers:
             producer.close(FLUSH)
         self._app.close_producer(FLUSH)
+
+    def _whose(self, job: object) -> tuple[Envelope, Background, type[Worker]] | None:
+        try:
+            envelope = read_plain(job)
+            return envelope, *self._known.of(envelope)
+        except JobError:
+            return None
 
     def _await(self, performing: Any) -> None:
         """Wait for a coroutine on the loop, in short waits: what interrupts this thread from outside is heard."""

@@ -192,6 +192,11 @@ def _bytes(said: Said) -> bytes | None:
     return said.encode() if isinstance(said, str) else b64decode(said.base64)
 
 
+def key_of(envelope: Envelope) -> bytes | None:
+    """Its message's."""
+    return _bytes(envelope.key)
+
+
 class Parsed(bytes):
     """A payload that was parsed before: `params` are what came of it, the bytes their JSON."""
 
@@ -206,7 +211,7 @@ class Carried:
     def __init__(self, envelope: Envelope, interchanger: Interchanger) -> None:
         """Raises `ParseError` for what the interchanger cannot decode."""
         self._envelope = envelope
-        self._key = _bytes(envelope.key)
+        self._key = key_of(envelope)
         self._headers: list[Header] = [(name, _bytes(value)) for name, value in envelope.headers]
         self._value = _value(envelope, interchanger)
 

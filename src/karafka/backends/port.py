@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol, TypeAlias
 from karafka.application import Application
 from karafka.backends.envelope import Envelope
 from karafka.letters import Row
+from karafka.policy import Bury, Retry
 from karafka.workers import Worker
 
 #: Sends by the server's own producer; the offset of the message in hand waits for it.
@@ -32,11 +33,26 @@ class Host(Protocol):
 
     def perform(self, job: object, attempt: int) -> None:
         """Try a job, as `envelope.plain` has made it, for the `attempt`-th time (from 1); what it sends is confirmed on
-        return. Any thread. Where `perform` is a coroutine it runs on the process's one loop, within the worker's time
-        limit; else that is the queue's to see to.
+        return. Any thread. It takes no longer than the worker's time limit, unless it waits in C, which only the queue
+        may be able to interrupt. Where `perform` is a coroutine it runs on the process's one loop.
 
         Raises what `perform` raises, `JobError`, `ParseError`, `TimeLimitError`.
         """
+
+    def knows(self, job: object) -> bool:
+        """Whether a route of the app has it. Any thread, and before `start` too, as the following."""
+
+    def judge(self, job: object, attempt: int, error: BaseException, grave: str) -> Retry | Bury:
+        """What is to become of a job whose `attempt`-th try raised `error`, by its worker's settings. It is told as an
+        event, with `grave` as the place where it goes once it is given up. `SystemExit` is a failure: the processes are
+        the queue's.
+        """
+
+    def buried(self, job: object, grave: str) -> None:
+        """Tell that it is there."""
+
+    def log(self) -> None:
+        """Have the app's events logged, where no command of karafka's does so."""
 
     def stop(self) -> None:
         """Once, after the last job: the app's `on_stop` hooks; the producers are flushed."""
