@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.brokers import Running
-from tests.jobs.queues import ByKafka, Queue
+from tests.jobs.queues import ByCelery, ByKafka, Queue
+from tests.jobs.redises import Redis
 from tests.jobs.yard import Yard
 from tests.specs.run import Stage
 
 Makes = Callable[..., Yard]
 
 
-@pytest.fixture(params=["kafka"])
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """One of this process's, which is emptied before each test."""
+    server = Redis(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=["kafka", "celery"])
 def queue(request: pytest.FixtureRequest, kafka: Running) -> Queue:
     """Each job queue in turn."""
-    assert request.param == "kafka"
+    if request.param == "celery":
+        return ByCelery(request.getfixturevalue("redis"))
     return ByKafka(kafka.bootstrap)
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from celery import Celery
+
 from tests.brokers import new_topic
-from tests.process.servers import send
+from tests.jobs.redises import Redis
+from tests.process.servers import PYTHON, send
 from tests.specs import visible
 
 
@@ -24,6 +28,11 @@ class Queue(ABC):
     def environment(self) -> Mapping[str, str]:
         """What its processes find set."""
         return {}
+
+    @property
+    def python(self) -> Sequence[str]:
+        """The interpreter, and its options."""
+        return PYTHON
 
     @property
     def arguments(self) -> Sequence[str]:
@@ -61,3 +70,37 @@ class ByKafka(Queue):
 
     def dead(self, app: str) -> list[dict[str, Any]]:
         return [json.loads(one) for one in visible.seen(self._bootstrap, f"{app}_jobs_dead")]
+
+
+class ByCelery(Queue):
+    name = "celery"
+    returns = 8.0
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self.declares = f"""
+from celery import Celery
+from karafka.backends.celery import CeleryBackend
+
+theirs = Celery("theirs", broker={redis.url!r})
+theirs.conf.broker_transport_options = {{
+    "visibility_timeout": 5, "unacked_restore_interval": 1, "unacked_restore_throttle": 1
+}}
+BACKEND = CeleryBackend(theirs)
+"""
+
+    @property
+    def python(self) -> Sequence[str]:
+        """Tests may be root."""
+        return (*PYTHON, "-W", "ignore:You're running the worker with superuser privileges")
+
+    def ready(self, app: str) -> None:
+        self.redis.client.flushall()
+
+    def put(self, app: str, job: Mapping[str, Any]) -> None:
+        with Celery("other", broker=self.redis.url) as other:
+            other.send_task("karafka.perform", args=[job], queue="default", ignore_result=True)
+
+    def dead(self, app: str) -> list[dict[str, Any]]:
+        found = self.redis.client.lrange("default.dead", 0, -1)
+        return [json.loads(b64decode(json.loads(one)["body"]))[0][0] for one in reversed(found)]

