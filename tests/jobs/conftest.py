@@ -17,18 +17,17 @@ Makes = Callable[..., Yard]
 
 
 @pytest.fixture(scope="session")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """One of this process's, which is emptied before each test."""
-    server = Redis(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.kill()
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A Redis that tests leave as it is."""
+    with Redis(tmp_path_factory.mktemp("redis")) as redis:
+        yield redis
 
 
 @pytest.fixture(params=["kafka", "celery"])
 def queue(request: pytest.FixtureRequest, kafka: Running) -> Queue:
     """Each job queue in turn."""
     if request.param == "celery":
-        return ByCelery(request.getfixturevalue("redis"))
+        return ByCelery(request.getfixturevalue("shared_redis"))
     return ByKafka(kafka.bootstrap)
 
 
@@ -37,6 +36,26 @@ def yard(kafka: Running, tmp_path: Path, queue: Queue) -> Makes:
     """Makes an app with that queue: `yard(body, **settings)`, as `Yard` does."""
 
     def made(body: str, **settings: object) -> Yard:
+        return Yard(Stage(kafka.bootstrap), tmp_path, queue, body, **settings)  # type: ignore[arg-type]  # as App takes them
+
+    return made
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    """A Redis of the test's own, to be broken."""
+    with Redis(tmp_path / "redis") as redis:
+        yield redis
+
+
+@pytest.fixture
+def celery_yard(kafka: Running, tmp_path: Path, redis: Redis) -> Makes:
+    """Makes an app whose jobs Celery has there: `celery_yard(body, **settings)`, as `Yard` does; `visible` is the
+    broker's visibility timeout.
+    """
+
+    def made(body: str, *, visible: float = 5, celery: str = "", **settings: object) -> Yard:
+        queue = ByCelery(redis, visible=visible, settings=celery)
         return Yard(Stage(kafka.bootstrap), tmp_path, queue, body, **settings)  # type: ignore[arg-type]  # as App takes them
 
     return made

@@ -6,8 +6,9 @@ import json
 from abc import ABC, abstractmethod
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
+import redis
 from celery import Celery
 
 from tests.brokers import new_topic
@@ -74,20 +75,28 @@ class ByKafka(Queue):
 
 class ByCelery(Queue):
     name = "celery"
-    returns = 8.0
 
-    def __init__(self, redis: Redis) -> None:
-        self.redis = redis
+    def __init__(self, redis: Redis, *, visible: float = 5, settings: str = "") -> None:
+        """`visible`: seconds after which what a worker has and does not acknowledge comes back. `settings`: Celery's,
+        as Python, of the app `theirs`.
+        """
+        self.redis, self.returns = redis, visible + 3
+        # A database of its own beside others' in the same server.
+        self.url = redis.url.removesuffix("/0") + "/1"
+        options = {"visibility_timeout": visible, "unacked_restore_interval": 1, "unacked_restore_throttle": 1}
         self.declares = f"""
 from celery import Celery
 from karafka.backends.celery import CeleryBackend
 
-theirs = Celery("theirs", broker={redis.url!r})
-theirs.conf.broker_transport_options = {{
-    "visibility_timeout": 5, "unacked_restore_interval": 1, "unacked_restore_throttle": 1
-}}
+theirs = Celery("theirs", broker={self.url!r})
+theirs.conf.broker_transport_options = {options}
+{settings}
 BACKEND = CeleryBackend(theirs)
 """
+
+    @property
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.redis.port, db=1)
 
     @property
     def python(self) -> Sequence[str]:
@@ -95,12 +104,12 @@ BACKEND = CeleryBackend(theirs)
         return (*PYTHON, "-W", "ignore:You're running the worker with superuser privileges")
 
     def ready(self, app: str) -> None:
-        self.redis.client.flushall()
+        self.client.flushdb()
 
     def put(self, app: str, job: Mapping[str, Any]) -> None:
-        with Celery("other", broker=self.redis.url) as other:
+        with Celery("other", broker=self.url) as other:
             other.send_task("karafka.perform", args=[job], queue="default", ignore_result=True)
 
     def dead(self, app: str) -> list[dict[str, Any]]:
-        found = self.redis.client.lrange("default.dead", 0, -1)
+        found = cast("list[bytes]", self.client.lrange("default.dead", 0, -1))
         return [json.loads(b64decode(json.loads(one)["body"]))[0][0] for one in reversed(found)]

@@ -23,6 +23,8 @@ DAY = 86_400.0
 # How long the broker may take to answer, in seconds.
 ANSWERS = 5.0
 LOWEST = 9
+# What is none of the team's to choose: a job is confirmed, and what was not is handed over again by the server alone.
+CONFIRMED = {"confirm_publish": True, "retry_on_timeout": False, "max_retries": 0}
 
 
 class Post:
@@ -97,9 +99,10 @@ class Post:
             with suppress(Exception):
                 connection.release()
             cause = error.__cause__ or error
+            # The stacks of three libraries say nothing more, and are long.
             raise EnqueueError(
                 f"Celery's broker, {connection.as_uri()}, did not take a job ({type(cause).__name__}: {words(cause)})"
-            ) from error
+            ) from None
         self._idle.append(producer)
 
     def _connection(self) -> Connection:
@@ -107,14 +110,10 @@ class Post:
         if self._driver == "redis":
             options = {"socket_timeout": ANSWERS, "socket_connect_timeout": ANSWERS}
         elif self._driver == "amqp":
-            options = {"confirm_publish": True, "read_timeout": ANSWERS, "write_timeout": ANSWERS}
+            options = {"read_timeout": ANSWERS, "write_timeout": ANSWERS}
         theirs = self._app.conf.broker_transport_options
         made: Connection = self._app.connection_for_write(transport_options={**options, **theirs, **CONFIRMED})
         return keeping(made, self.kept)
-
-
-# What nobody may have otherwise: a job that was not confirmed is handed over again by the server, not silently.
-CONFIRMED = {"confirm_publish": True, "retry_on_timeout": False}
 
 
 def keeping(connection: Connection, kept: float) -> Connection:

@@ -122,7 +122,8 @@ class Jobs:
         # The command has set it up.
         signals.setup_logging.connect(_leave_logging, weak=False)
         arguments = ["--quiet", "worker", "--queues", ",".join(queues), "--concurrency", str(concurrency)]
-        return int(self._app.start(arguments) or 0)
+        self._app.start(arguments)
+        return int((self._worker and self._worker.exitcode) or 0)
 
     # ── signals of Celery's worker ───────────────────────────────────────────────────────────────────────────────
 
