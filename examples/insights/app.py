@@ -1,4 +1,4 @@
-"""The app: seven consumer groups. `karafka server` in this folder runs it; so does the demo."""
+"""The app: seven consumer groups, and the linter as a background job. `karafka server` runs it; so does the demo."""
 
 import os
 
@@ -11,6 +11,7 @@ from controllers.hot_spots import HotSpotsController
 from controllers.lint import LintController
 from controllers.message import MessageController
 from controllers.size import SizeController
+from responders.findings import FindingsResponder
 
 app = App(
     "insights",
@@ -19,13 +20,13 @@ app = App(
 )
 
 app.routes.draw(
-    group("insights-size", topic("commits", SizeController)),
-    group("insights-message", topic("commits", MessageController)),
-    group("insights-habits", topic("commits", HabitsController)),
-    group("insights-hot-spots", topic("commits", HotSpotsController)),
-    group("insights-complexity", topic("commits", ComplexityController)),
-    # The slow one has workers of its own, and so delays nobody.
-    group("insights-lint", topic("commits", LintController, concurrency=2)),
+    group("insights-size", topic("commits", SizeController, responder=FindingsResponder)),
+    group("insights-message", topic("commits", MessageController, responder=FindingsResponder)),
+    group("insights-habits", topic("commits", HabitsController, responder=FindingsResponder)),
+    group("insights-hot-spots", topic("commits", HotSpotsController, responder=FindingsResponder)),
+    group("insights-complexity", topic("commits", ComplexityController, responder=FindingsResponder)),
+    # The slow one is performed in the background, by LintWorker, and so delays nobody.
+    group("insights-lint", topic("commits", LintController, responder=FindingsResponder, backend="kafka")),
     group(
         "insights-collector",
         topic("offenses", CollectorController, max_messages=1_000, max_wait=0.2),

@@ -97,15 +97,15 @@ def demonstrate(
         console.print(f"{repository.folder} has no commits yet: nothing to look at.", markup=False)
         return
     began = time.monotonic()
-    broker.prepare(["commits", "offenses", "metrics"])
+    server = Server(app, jobs=True)
+    broker.prepare(sorted({"offenses", "metrics", *(topic for one in server.subscriptions for topic in one.topics)}))
     if embedded:
         shas = repository.shas(limit)
         if (fit := sum(1 for _ in fitting(repository.commits(shas), EMBEDDED_ROOM))) < len(shas):
             console.print(f"The embedded broker has room for the newest {fit} commits only.")
             limit = fit
     feed = Feed(repository, app.producer, broker.published(repository.name), limit)
-    server = Server(app)
-    watch = Watch(app, broker)
+    watch = Watch(app, server.subscriptions, broker)
     try:
         new = feed.new()
         feed.publish(new[::-1])

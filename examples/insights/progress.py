@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from karafka import App, BrokerError
 from karafka.events import Assigned, Failed, ListenerDied
+from karafka.routing import Subscription
 from rich.markup import escape
 from rich.table import Table
 
@@ -40,11 +41,11 @@ class Progress:
 class Watch:
     """Measures the groups of an app. The main thread's; failures are told on the listeners' threads."""
 
-    def __init__(self, app: App, broker: Broker) -> None:
+    def __init__(self, app: App, read: Iterable[Subscription], broker: Broker) -> None:
         self._broker = broker
-        self._topics: dict[str, list[str]] = {}
-        for group, topic in app.routes:
-            self._topics.setdefault(group, []).append(topic.shown)
+        # Those that send come before the one that collects.
+        ordered = sorted(read, key=lambda one: "offenses" in one.topics)
+        self._topics = {one.group: one.topics for one in ordered}
         self._began = {group: broker.lag(group, topics)[0] for group, topics in self._topics.items()}
         self._seen: dict[str, deque[tuple[float, int]]] = {group: deque() for group in self._topics}
         self._failures: dict[str, str] = {}
@@ -55,7 +56,7 @@ class Watch:
         app.events.on(ListenerDied, self._ended)
 
     def look(self) -> list[Progress]:
-        """The groups in the order of the routing table: those that answer before the one that collects.
+        """The groups: those that hand over before those that perform it, and these before the one that collects.
 
         So if all are caught up, they are so for good: nobody is left who could still send to the collector.
         Raises `BrokerError` if one of them died.

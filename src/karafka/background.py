@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from contextvars import Context, copy_context
+from functools import partial
 from inspect import iscoroutinefunction
 from threading import Lock
 from typing import Any
@@ -23,6 +25,7 @@ from karafka.assignment import Assignment
 from karafka.backends.envelope import Envelope, key_of, read, read_plain
 from karafka.backends.kafka import KafkaBackend
 from karafka.backends.port import Backend
+from karafka.config import Settings
 from karafka.controllers import Controller
 from karafka.errors import ConfigError, JobError
 from karafka.instrumentation import LogListener
@@ -31,6 +34,7 @@ from karafka.messages import NO_HOOKS, Handler, Record, Run, Sends, offset_of
 from karafka.outbox import Confirmed
 from karafka.performing import Background
 from karafka.policy import DeadLetter, Inside, Policy
+from karafka.pool import WORKERS
 from karafka.producer import Producer
 from karafka.routing import TASKS, Options, Route, Subscription, Topic
 from karafka.trials import Fate, Tried, decide, in_words, tell, tell_buried, tried
@@ -62,6 +66,22 @@ def subscriptions(app: App, weights: Mapping[str, int] | None = None) -> tuple[S
         for queue, share in _shares(jobs.known, weights).items():
             found.append(_subscription(app, first, jobs, queue, share))
     return tuple(found)
+
+
+def has_jobs(app: App) -> bool:
+    """Whether any of them are in Kafka."""
+    return any(isinstance(one.backend, KafkaBackend) for one in backgrounds(app))
+
+
+def topics(app: App) -> list[tuple[Settings, str, str]]:
+    """The topics that the app's job queues need: what their groups add to the settings, name, what it is for."""
+    routes = backgrounds(app)
+    found: dict[tuple[int, str], tuple[Settings, str, str]] = {}
+    for at, first in enumerate(_distinct(routes)):
+        for worker in Known([one for one in routes if _same(one, first)]).workers:
+            for name, said in first.backend.topics(app, worker.queue).items():
+                found[at, name] = first.kafka, name, said
+    return list(found.values())
 
 
 def backgrounds(app: App) -> list[Background]:
@@ -166,6 +186,8 @@ class Jobs:
         assert isinstance(backend, KafkaBackend)  # noqa: S101 - no others are asked
         self._grave = backend.grave(app)
         self._inside: dict[tuple[type, type[Worker]], Inside] = {}
+        # For jobs of plain controllers beside those of the event loop; started with the first of them.
+        self._threads = ThreadPoolExecutor(app.config.concurrency, f"{WORKERS}jobs")
         #: What the pool calls. Where any controller performs on the event loop all jobs come by it, and those of plain
         #: ones go on to a thread.
         self.handler: Handler = (
@@ -192,7 +214,8 @@ class Jobs:
                 # A task for each, and so a context.
                 await asyncio.create_task(performing.perform_async(inner, taken, worker.time_limit))
             else:
-                await asyncio.to_thread(performing.perform, inner, taken, worker.time_limit)
+                call = partial(copy_context().run, performing.perform, inner, taken, worker.time_limit)
+                await asyncio.get_running_loop().run_in_executor(self._threads, call)
             if task is not None and task.cancelling():
                 run.halt()
             attempt = 1

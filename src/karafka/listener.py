@@ -667,7 +667,8 @@ class Listener:
         for job in jobs:
             if job.run.attempt > 1:
                 self._tell_retried(partition, job.run.records[0], job.run.attempt)
-            if helps and self._moments.keeps(job, partition.pace):
+            # What waits for confirmations waits beside the others, not before them.
+            if helps and not partition.sends and self._moments.keeps(job, partition.pace):
                 kept = True
             else:
                 job.lane.pool.submit(job)

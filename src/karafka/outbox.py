@@ -8,13 +8,12 @@ long run has performed is put on its way meanwhile, and counts as it is confirme
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from copy import copy
 from inspect import iscoroutinefunction
 from threading import Lock
-from time import perf_counter
 from typing import Any
 
 from karafka.assignment import Assignment
@@ -22,12 +21,14 @@ from karafka.clock import NEVER
 from karafka.delivery import Handle, Handles
 from karafka.errors import DeliveryError, PartlyDeliveredError, QueueFullError
 from karafka.letters import Letter, Row
-from karafka.messages import Handler, Run, offset_of
+from karafka.messages import Handler, Run
 from karafka.policy import asked
 from karafka.producer import Producer
 
 # How often who waits for confirmations looks whether its partition is gone, in seconds.
 LOOK = 0.5
+# How long confirmations are waited for where user code asked for the end of the process.
+LAST_WAIT = 5.0
 
 
 class Outbox:
@@ -36,18 +37,18 @@ class Outbox:
     The worker's, but for `post_early` and `unsure`, which are the listener's.
     """
 
-    __slots__ = ("_broken", "_lock", "_posted", "_producer", "_sure", "letters", "marks", "over", "used")
+    __slots__ = ("_broken", "_lock", "_marks", "_posted", "_producer", "_sure", "letters", "over", "used")
 
     def __init__(self, producer: Producer) -> None:
         self._producer = producer
         #: What is not on its way yet, in the order it was sent.
         self.letters: list[tuple[int, Letter]] = []
-        #: What was marked while something was not confirmed: by the message at which offset, and which one.
-        self.marks: list[tuple[int, int, Assignment]] = []
         #: Whether its run has ended.
         self.over = False
         #: Whether anything was sent by it.
         self.used = False
+        # What was marked while something was not confirmed.
+        self._marks: list[tuple[int, int, Assignment]] = []
         self._posted: list[tuple[int, Handle]] = []
         # So many of them are confirmed, from the front, as far as anyone has looked.
         self._sure = 0
@@ -71,12 +72,19 @@ class Outbox:
             self.letters += letters
 
     def mark(self, at: int, offset: int, assignment: Assignment) -> bool:
-        """The message `at` marks the one at `offset`: now, or once all that was sent before is confirmed."""
+        """The message `at` marks the one at `offset`: now, or once all that was sent before is confirmed; never if that
+        is not.
+        """
         with self._lock:
-            if not self.over and self.unsure is not None:
-                self.marks.append((at, offset, assignment))
+            if self.unsure is not None:
+                self._marks.append((at, offset, assignment))
                 return not assignment.revoked
         return assignment.mark(offset)
+
+    def marked(self) -> list[tuple[int, int, Assignment]]:
+        """The marks that waited: by the message at which offset, and which one. Its run has ended, and all it sent."""
+        with self._lock:
+            return self._marks
 
     @property
     def unsure(self) -> int | None:
@@ -89,27 +97,35 @@ class Outbox:
         self._sure = sure
         return posted[sure][0] if sure < len(posted) else waits
 
-    def post(self, before: int) -> QueueFullError | None:
-        """Put on its way, in order, what messages below `before` sent; on threads it waits for room.
+    @property
+    def error(self) -> DeliveryError | None:
+        """Why the message at `unsure` is not confirmed; None where nobody has said so."""
+        posted, first = self._posted, self.unsure
+        at = self._sure
+        return posted[at][1].error if first is not None and at < len(posted) else None
+
+    def post(self, before: int, by: float = NEVER, unless: Callable[[], bool] = bool) -> QueueFullError | None:
+        """Put on its way, in order, what messages below `before` sent; on threads it waits for room: until `by`, unless
+        `unless` says that nobody wants it any more. Once its run has ended.
 
         Answers why the rest stays here, if it found none.
         """
-        with self._lock:
-            return self._post(before, NEVER)
+        return self._post(before, by, unless)
 
     def post_early(self, before: int) -> None:
         """The same while the run goes on, as far as there is room. Any thread; does not wait."""
         if self._lock.acquire(blocking=False):
             try:
-                self._post(before, 0.0)
+                if not self.over:
+                    self._post(before, 0.0)
             finally:
                 self._lock.release()
 
-    def _post(self, before: int, by: float) -> QueueFullError | None:
+    def _post(self, before: int, by: float, unless: Callable[[], bool] = bool) -> QueueFullError | None:
         due = [one for one in self.letters if one[0] < before]
         if not due or self._broken:
             return None
-        handles = self._producer.post_many([letter for _, letter in due], by, in_order=True)
+        handles = self._producer.post_many([letter for _, letter in due], by, in_order=True, unless=unless)
         error = handles[-1].error
         full = error if isinstance(error, QueueFullError) else None
         self._broken = error is not None and full is None
@@ -120,7 +136,7 @@ class Outbox:
         return full
 
     def close(self) -> None:
-        """Its run has ended: nothing more is taken."""
+        """Its run has ended: nothing more is taken, and nobody else puts anything on its way."""
         with self._lock:
             self.over = True
 
@@ -128,11 +144,6 @@ class Outbox:
     def handles(self) -> Handles:
         """All that is on its way, or was."""
         return Handles([handle for _, handle in self._posted])
-
-    @property
-    def failed(self) -> tuple[int, DeliveryError | None] | None:
-        """The offset of the first message of which something was not delivered, and why, where that is known."""
-        return next(((at, one.error) for at, one in self._posted if not one.done or one.error is not None), None)
 
 
 class Confirmed:
@@ -167,67 +178,77 @@ class Confirmed:
         outbox.close()
         if not outbox.used:
             return
-        finished, end = _withheld(run)
-        since = perf_counter()
-        full, handles = outbox.post(end), outbox.handles
-        while not _gone(run):
+        wait = Wait(run, error)
+        full = None if wait.over() else outbox.post(wait.end, wait.by, wait.over)
+        handles = outbox.handles
+        while not wait.over():
             with suppress(TimeoutError):
                 with suppress(PartlyDeliveredError):
                     handles.wait(LOOK)
                 break
-        run.waited = perf_counter() - since
-        _conclude(run, outbox, finished, full, error)
+        wait.conclude(outbox, full)
 
     async def _settle_async(self, run: Run, outbox: Outbox, error: BaseException | None) -> None:
         outbox.close()
         if not outbox.used:
             return
-        finished, end = _withheld(run)
-        since = perf_counter()
-        full = outbox.post(end)
+        wait = Wait(run, error)
+        full = None if wait.over() else outbox.post(wait.end, wait.by, wait.over)
         if full is not None:
-            full = await asyncio.to_thread(outbox.post, end)  # a loop must not wait for room
+            full = await asyncio.to_thread(outbox.post, wait.end, wait.by, wait.over)  # a loop must not wait for room
         handles = outbox.handles
-        while not _gone(run):
+        while not wait.over():
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK):
                     with suppress(PartlyDeliveredError):
                         await handles
                 break
-        run.waited = perf_counter() - since
-        _conclude(run, outbox, finished, full, error)
+        wait.conclude(outbox, full)
 
 
-def _withheld(run: Run) -> tuple[int, int]:
-    """How many messages of `run` are performed, and the offset after them. From here on none counts that has sent what
-    is not confirmed, whatever becomes of who waits for that.
+class Wait:
+    """The end of a run that has sent something: how long it waits for confirmations, and what it makes of them.
+
+    From its making on no message counts that has sent what is not confirmed, whatever becomes of who waits for that.
     """
-    finished = run.finished
-    run.finished = run.sure(finished)
-    return finished, (run.records[finished - 1].offset() or 0) + 1 if finished else -1
+
+    def __init__(self, run: Run, error: BaseException | None) -> None:
+        """`error` is what the run's next message raised."""
+        self._run = run
+        self._error = error
+        self._ends = error is not None and isinstance(asked(error), SystemExit | KeyboardInterrupt)
+        # How many of its messages are performed.
+        self._performed = run.finished
+        self._since = time.monotonic()
+        #: The offset after the last of them.
+        self.end = _end(run, run.finished)
+        self.by = self._since + LAST_WAIT if self._ends else NEVER
+        run.finished = run.sure(run.finished)
+
+    def over(self) -> bool:
+        """Whether nobody waits any more: the partition is not ours, or the process is to end. Any thread."""
+        return self._gone or time.monotonic() >= self.by
+
+    @property
+    def _gone(self) -> bool:
+        return self._run.assignment is not None and self._run.assignment.closed
+
+    def conclude(self, outbox: Outbox, full: QueueFullError | None) -> None:
+        """What of the run is finished. Raises why its next message is not, unless nobody asks, or user code has asked
+        for the end of the process.
+        """
+        run, error = self._run, self._error
+        run.waited = time.monotonic() - self._since
+        run.finished = finished = run.sure(self._performed)
+        end = _end(run, finished)
+        for at, offset, assignment in outbox.marked():
+            if at < end:
+                assignment.mark(offset)
+        failed = (outbox.error or full) if finished < self._performed else None
+        if failed is not None and not self._ends and not self._gone:
+            raise copy(failed) from error
 
 
-def _gone(run: Run) -> bool:
-    """Whether its partition is not ours any more, so that nobody asks how it ends."""
-    return run.assignment is not None and run.assignment.closed
-
-
-def _conclude(
-    run: Run, outbox: Outbox, finished: int, full: QueueFullError | None, error: BaseException | None
-) -> None:
-    """All has ended, or nobody waits for it any more: what of `run` is finished. Raises why its next message is not,
-    unless user code asked by `error` for the end of the process.
-    """
-    failed = outbox.failed
-    if failed is None and full is not None:
-        failed = outbox.letters[0][0], full
-    if failed is not None:
-        finished = min(finished, bisect_left(run.records, failed[0], key=offset_of))
-    run.finished = finished
-    end = (run.records[finished - 1].offset() or 0) + 1 if finished else -1
-    for at, offset, assignment in outbox.marks:
-        if at < end:
-            assignment.mark(offset)
-    ends = error is not None and isinstance(asked(error), SystemExit | KeyboardInterrupt)
-    if failed is not None and failed[1] is not None and not ends:
-        raise copy(failed[1]) from error
+def _end(run: Run, count: int) -> int:
+    """The offset after the first `count` messages of `run`, -1 for none."""
+    return (run.records[count - 1].offset() or 0) + 1 if count else -1

@@ -215,8 +215,8 @@ class Partition:
         self.stood_told = 0.0
         #: Seconds a message takes on a worker, as measured; None before the first outcome.
         self.pace: float | None = None
-        # Whether what was performed last has sent something whose confirmation it waited for.
-        self._sends = False
+        #: Whether what was performed last has sent something whose confirmation it waited for.
+        self.sends = False
 
     # ── receiving ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -269,7 +269,7 @@ class Partition:
         """Whether the listener's thread is to perform it where it can: in short runs, and only one is out."""
         quick = self.pace is not None and self.pace <= BRISK and self._lane.pool.lends
         # A transaction takes longer, and so do confirmations, which as many as possible are to share.
-        return quick and not self.policy.exactly_once and not self._sends
+        return quick and not self.policy.exactly_once and not self.sends
 
     @property
     def load(self) -> float:
@@ -362,7 +362,7 @@ class Partition:
         """Take in how a job of ours ended: what is finished moves the offsets, what is not comes back in order."""
         job, run = outcome.job, outcome.job.run
         del self.out[job]
-        self._sends = run.outbox is not None and run.outbox.used
+        self.sends = run.outbox is not None and run.outbox.used
         finished, length = max(run.finished, self._marked_in(run)), len(run.records)
         self._count_out -= length
         self._size_out -= job.size

@@ -320,11 +320,18 @@ class Producer:
             raise
         return letters
 
-    def post_many(self, letters: Sequence[Letter], by: float = NEVER, *, in_order: bool = False) -> list[Handle]:
+    def post_many(
+        self,
+        letters: Sequence[Letter],
+        by: float = NEVER,
+        *,
+        in_order: bool = False,
+        unless: Callable[[], bool] = bool,
+    ) -> list[Handle]:
         """Send what `letter` made: a handle for each, failed where it was not accepted. The package's own.
 
-        Until `by` it waits for room; once that was not to be had, what comes behind does not wait for it again.
-        `in_order`: the first that is not accepted is the last, so that nothing overtakes it.
+        Until `by`, or until `unless()`, it waits for room; once that was not to be had, what comes behind does not wait
+        for it again. `in_order`: the first that is not accepted is the last, so that nothing overtakes it.
         """
         if self._listened != self.events.count:
             self._listen()
@@ -332,7 +339,7 @@ class Producer:
         for one in letters:
             line = self._line
             if line is None or self._told:
-                handle, by = self._accepted(one, by)
+                handle, by = self._accepted(one, by, unless)
                 handles.append(handle)
                 if in_order and handle.error is not None:
                     break
@@ -343,7 +350,7 @@ class Producer:
             try:
                 quick(one.topic, one.value, one.key, one.partition, handle, None, one.timestamp, one.headers)
             except Exception:  # noqa: BLE001 - it was not accepted: `post` does it again, and says why
-                handle, by = self._accepted(one, by)
+                handle, by = self._accepted(one, by, unless)
                 if in_order and handle.error is not None:
                     handles.append(handle)
                     break
@@ -405,8 +412,8 @@ class Producer:
         at = -1 if partition is None else checked_partition(topic, partition)
         return Letter(topic, value, key, pairs, at, 0 if timestamp is None else milliseconds(topic, timestamp), label)
 
-    def post(self, letter: Letter, by: float = NEVER) -> Handle:
-        """Send it: waiting for room until `by`, with another client if this one is of no more use.
+    def post(self, letter: Letter, by: float = NEVER, unless: Callable[[], bool] = bool) -> Handle:
+        """Send it: waiting for room until `by`, or until `unless()`, with another client if this one is of no more use.
 
         Raises `DeliveryError`.
         """
@@ -423,7 +430,7 @@ class Producer:
                     raise self._refusal(letter, refused.failure) from None
                 poller.end(refused.failure.text)
             except BufferError:
-                since = self._await_room(letter, poller, since, by)
+                since = self._await_room(letter, poller, since, by, unless)
             else:
                 if isinstance(handle, ToldHandle):
                     handle.accepted()
@@ -431,16 +438,19 @@ class Producer:
                     poller.see_through(handle)
                 return handle
 
-    def _await_room(self, letter: Letter, poller: Poller, since: float | None, by: float) -> float:
+    def _await_room(
+        self, letter: Letter, poller: Poller, since: float | None, by: float, unless: Callable[[], bool]
+    ) -> float:
         """Wait a little for room; since when that is done. Raises `QueueFullError`, `ProducerClosedError`."""
         waiting, now = poller.client.waiting(), time.monotonic()
         if since is None:
             since = now
-            self.events.tell(QueueFull(topic=letter.topic, waiting=waiting))
+            if by > 0:  # else it only looks
+                self.events.tell(QueueFull(topic=letter.topic, waiting=waiting))
         patience = 0.0 if in_loop() or poller.serves_here else max(0.0, min(self._max_wait, by - since))
         if now >= self._ends_by:
             raise ProducerClosedError("the producer is being closed", topic=letter.topic, key=letter.key)
-        if (left := since + patience - now) <= 0:
+        if (left := since + patience - now) <= 0 or unless():
             raise self._full(letter, waiting, patience)
         poller.make_room(min(POLL, left))
         return since
@@ -456,10 +466,10 @@ class Producer:
             return ToldHandle(topic, key, letter.label, poller, _events=events, _size=letter.size)
         return (Handle if letter.label is None else Labelled)(topic, key, letter.label, poller)
 
-    def _accepted(self, letter: Letter, by: float) -> tuple[Handle, float]:
+    def _accepted(self, letter: Letter, by: float, unless: Callable[[], bool]) -> tuple[Handle, float]:
         """Its handle, one that has failed where it was not accepted; and until when the next may wait for room."""
         try:
-            return self.post(letter, by), by
+            return self.post(letter, by, unless), by
         except DeliveryError as error:
             handle = refused_handle(letter.topic, letter.key, letter.label, error)
             return handle, 0.0 if isinstance(error, QueueFullError) else by

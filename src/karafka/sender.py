@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, cast
@@ -15,6 +16,7 @@ from typing import Any, cast
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Producer as _Producer
 
+from karafka.aside import aside
 from karafka.client import Effect, Kept, Posted, Quick, Refused, Remedy, Trouble, Unsettled
 from karafka.confluent import EFFECTS, librdkafka_log, refusal, retriable, trouble
 from karafka.delivery import Failure, Fault, no_utf8
@@ -22,6 +24,9 @@ from karafka.letters import Letter
 from karafka.messages import Place
 
 _log = logging.getLogger("karafka.producer")
+
+# How long after its time-out a step is waited for that the client does not come back from, in seconds.
+GRACE = 1.0
 
 # Who has to act, by code; of all others the brokers' word is passed on.
 FAULTS: Mapping[int, Fault] = {
@@ -254,12 +259,16 @@ class ConfluentTransactor(ConfluentSender):
             self._client.begin_transaction()
 
     def add_offsets(self, offsets: Mapping[Place, Kept], member: object, timeout: float) -> None:
+        # The client may never come back from this one, whatever its time-out (librdkafka #5456), where the group's
+        # coordinator was away: then it is left to the thread that is in it, and of no more use.
+        kept = [TopicPartition(*place, one.offset, one.metadata) for place, one in offsets.items()]
+        asked = aside("karafka-offsets", self._client.send_offsets_to_transaction, kept, member, timeout)
         with _settled():
-            self._client.send_offsets_to_transaction(
-                [TopicPartition(*place, kept.offset, kept.metadata) for place, kept in offsets.items()],
-                member,
-                timeout,
-            )
+            try:
+                asked.result(timeout + GRACE)
+            except FutureTimeoutError:
+                said = f"the client has not come back from it, though it was to within {timeout:.1f} s"
+                raise Unsettled(Remedy.END, "_TIMED_OUT", said) from None
 
     def commit(self, timeout: float) -> None:
         with _settled():

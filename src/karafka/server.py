@@ -20,7 +20,7 @@ from time import monotonic, perf_counter
 from types import FrameType
 from typing import NoReturn, TypeAlias, TypeVar
 
-from karafka import mapped, policy
+from karafka import background, mapped, policy
 from karafka.aio import LoopPool, LoopThread
 from karafka.app import App
 from karafka.clock import NEVER, Clock, SystemClock
@@ -95,15 +95,23 @@ class Server:
     """
 
     def __init__(
-        self, app: App, subscriptions: Sequence[Subscription] | None = None, *, clock: Clock | None = None
+        self,
+        app: App,
+        subscriptions: Sequence[Subscription] | None = None,
+        *,
+        jobs: bool = False,
+        clock: Clock | None = None,
     ) -> None:
-        """`subscriptions`: the app's otherwise. Raises `ConfigError` when there is nothing to run, or a route cannot
-        work.
+        """`subscriptions`: the app's otherwise. `jobs`: perform its background jobs here too, those that Kafka queues.
+
+        Raises `ConfigError` when there is nothing to run, or a route cannot work.
         """
         self.app = app
         self._clock = clock or SystemClock()
         self._lifecycle = Lifecycle()
         self._subscriptions = tuple(app.subscriptions() if subscriptions is None else subscriptions)
+        if jobs:
+            self._subscriptions += background.subscriptions(app)
         if not self._subscriptions:
             raise ConfigError('the app has no routes: add one with @app.topic("name") or app.routes.draw(…)')
         self._pools: list[ThreadPool | LoopPool] = []

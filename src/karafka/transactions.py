@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from threading import Lock, Thread, get_ident
+from threading import Lock, get_ident
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 
+from karafka.aside import aside
 from karafka.checks import refuse_in_loop
 from karafka.client import Kept, Remedy, Transactor, Unsettled
 from karafka.delivery import Handle, Handles
@@ -38,6 +39,8 @@ T = TypeVar("T")
 TIMEOUT = 60.0
 # How long one try may.
 STEP = 10.0
+# Threads beside an event loop.
+ASIDE = "karafka-transaction"
 # How long to wait before a step is tried again that failed at once.
 PAUSE = 0.05
 
@@ -231,23 +234,16 @@ class Transactions:
             if time.monotonic() >= by:
                 raise self._taken(timeout)
             await asyncio.sleep(PAUSE / 10)
-        opening = self.aside(self._opened, by, task)
+        opening = aside(ASIDE, self._opened, by, task)
         try:
             return await asyncio.shield(asyncio.wrap_future(opening))
         except asyncio.CancelledError:
-            self.aside(self._drop, opening)  # nobody will end it who has not got it
+            aside(ASIDE, self._drop, opening)  # nobody will end it who has not got it
             raise
 
     def _drop(self, opening: Future[Transaction]) -> None:
         if opening.exception() is None:
             self.abort(opening.result(), "cancelled")
-
-    @staticmethod
-    def aside(step: Callable[..., T], *arguments: Any) -> Future[T]:
-        """`step` on a thread beside the loop: it comes to its end whoever is cancelled, and holds up no exit."""
-        taken: Future[T] = Future()
-        Thread(target=_resolve, args=(taken, step, *arguments), name="karafka-transaction", daemon=True).start()
-        return taken
 
     def _refuse(self, caller: object) -> None:
         if self._owner == caller:
@@ -439,7 +435,7 @@ class Opening:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        ending = asyncio.wrap_future(self._transactions.aside(self.__exit__, kind, error, trace))
+        ending = asyncio.wrap_future(aside(ASIDE, self.__exit__, kind, error, trace))
         try:
             return await asyncio.shield(ending)
         except asyncio.CancelledError:
@@ -447,15 +443,6 @@ class Opening:
             with suppress(TransactionError):
                 await asyncio.shield(ending)
             raise
-
-
-def _resolve(future: Future[T], step: Callable[..., T], *arguments: Any) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        future.set_result(step(*arguments))
-    except BaseException as error:  # noqa: BLE001 - raised where it is awaited
-        future.set_exception(error)
 
 
 def take(

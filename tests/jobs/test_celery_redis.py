@@ -1,4 +1,4 @@
-"""Celery's Redis is down, restarted, full, frozen: what a server hands over waits, and of what workers have none is lost."""
+"""Celery's Redis is down, restarted, full, frozen: what a server hands over waits, and what workers have is not lost."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def test_a_redis_that_comes_back_has_lost_nothing(celery_yard: Makes, redis: Red
 
 
 def test_of_a_redis_that_is_full_nothing_is_lost(celery_yard: Makes, redis: Redis) -> None:
-    """It gives jobs out and has no room to note who has them, so that Celery's worker ends: what it had and what waits is
-    there for the next one.
+    """It gives jobs out and has no room to note who has them, so that Celery's worker ends: what it had and what waits
+    is there for the next one.
     """
     with celery_yard(SLOW) as it:
         server = it.server()

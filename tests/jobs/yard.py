@@ -79,6 +79,9 @@ class Yard:
         """The payloads there, as they are."""
         return [one.value() for one in visible.read(self.stage.bootstrap, self.results)]
 
+    def results_seen(self) -> set[str]:
+        return {one.decode() for one in self.raw() if one is not None}
+
     def dead(self) -> list[dict[str, Any]]:
         """Jobs that were given up."""
         return self.queue.dead(self.group)

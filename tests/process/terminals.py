@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from pathlib import Path
 from tests.process.servers import PYTHON
 
 DEADLINE = 30.0
+# Makes the terminal that of its session, as a shell's is, so that Ctrl-C is a signal; then becomes the command.
+TAKEN = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 # What only a terminal understands: colours, the cursor's moves, modes.
 CONTROL = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[=>()][0-9A-Z]?)|\x07|\r")
 
@@ -25,7 +28,7 @@ class Terminal:
     def __init__(self, folder: Path, arguments: tuple[str, ...], environment: Mapping[str, str]) -> None:
         self._end, other = pty.openpty()
         self.process = subprocess.Popen(
-            [*PYTHON, "-m", "karafka", *arguments],
+            [sys.executable, "-I", "-S", "-c", TAKEN, *PYTHON, "-m", "karafka", *arguments],
             cwd=folder,
             env={
                 **os.environ,

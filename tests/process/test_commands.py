@@ -15,7 +15,7 @@ from karafka.cli.main import ALIASES, COMMANDS
 from tests.process.servers import run
 from tests.process.terminals import on_terminal
 
-NEED_THE_APP = ("console", "info", "routes", "server", "topics")
+NEED_THE_APP = ("console", "flow", "info", "routes", "server", "topics")
 SCRIPTS = Path(sys.executable).parent
 
 # Fails in a module of the user's that the app's module imports, and again while it handles that.
@@ -156,7 +156,9 @@ def test_where_there_is_no_app_that_is_one_sentence(tmp_path: Path, name: str) -
     assert len(told.splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [("routes",), ("info", "--timeout", "0.1"), ("routes", "-A", "nowhere")])
+@pytest.mark.parametrize(
+    "arguments", [("routes",), ("flow",), ("info", "--timeout", "0.1"), ("routes", "-A", "nowhere")]
+)
 def test_no_color_is_no_colour(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     """On a terminal, which has some otherwise: text and nothing else."""
     (tmp_path / "app.py").write_text(

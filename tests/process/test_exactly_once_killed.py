@@ -1,16 +1,18 @@
-"""Processes killed, stood still and started again: each result is seen once, in order."""
+"""Processes killed, stood still and started again, the broker too: each result is seen once, in order."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 from time import monotonic, sleep
 
 import pytest
 
+from karafka.devbroker import Kafka
 from tests.brokers import Running, until
-from tests.process.exactly import Reader, Servers
+from tests.process.exactly import Reader, Servers, all_ended
 from tests.specs.exact import Flow, Line
 from tests.specs.run import Stage
 
@@ -97,3 +99,59 @@ def test_what_a_dead_process_left_open_is_aborted_when_its_partition_is_taken_ov
         until(lambda: line.committed() == counts, 60)
         assert servers.now[0].stop() == 0, str(servers.now[0].heard)
     line.once(*counts)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("strike", "kind"), [(Kafka.stop, "def"), (Kafka.kill, "async batch")])
+def test_the_broker_away_and_back_doubles_nothing(tmp_path: Path, strike: Callable[[Kafka], None], kind: str) -> None:
+    """Whatever was under way: each result is seen once; no message is blamed for it.
+
+    What becomes of a transaction whose end Kafka itself has not written is out of our hands: then it is begun anew.
+    """
+    for attempt in range(5):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        if _away_and_back(folder, strike, kind):
+            return
+        print("Kafka has not written the end of a transaction: begun anew")
+    pytest.fail("Kafka never wrote all ends of transactions")
+
+
+def _away_and_back(folder: Path, strike: Callable[[Kafka], None], kind: str) -> bool:
+    """Whether it could be seen: Kafka has written all ends."""
+    with Kafka(folder / "kafka") as own:
+        line = Line(Stage(own.bootstrap), 3)
+        with Servers(line, folder, kind, {}) as servers, Reader(line) as reader:
+            for number in (0, 1):
+                servers.start(number).event("server_started")
+            with Flow(line, RATE) as flow:
+                until(lambda: len(reader.times) > 100, 30)
+                for turn in range(2):
+                    sleep(1.0)
+                    # Open ones are to be struck. One that is just ending is Kafka's to bring to its end.
+                    for number in (0, 1):
+                        servers.now[number].signal(SIGSTOP)
+                    sleep(0.2)
+                    strike(own)
+                    for number in (0, 1):
+                        servers.now[number].signal(SIGCONT)
+                    sleep(0.2 + turn)
+                    own.start()
+                    at, before = monotonic(), len(reader.times)
+                    until(lambda more=before: not all_ended(own) or len(reader.times) > more + RATE, 90)  # type: ignore[misc]  # this turn's
+                    if not all_ended(own):
+                        return False
+                    print(f"{monotonic() - at:.1f} s after the broker was back {RATE} more results were seen")
+            counts = flow.counts()
+            try:
+                until(lambda: line.committed() == counts, 60)
+            except TimeoutError:
+                heard = "\n".join(str(servers.now[number].heard) for number in (0, 1))
+                pytest.fail(f"{line.committed()} is committed, of {counts}\n{heard}")
+            told = {name: servers.happened(name) for name in ("transaction_aborted", "failed", "lost", "buried")}
+            print(f"{kind}: {sum(counts)} sent; told: {told}")
+            for number in (0, 1):
+                assert servers.now[number].stop() == 0, str(servers.now[number].heard)
+        line.once(*counts)
+        assert told["failed"] == 0
+    return True

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Event, Thread
 from time import monotonic
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from confluent_kafka import KafkaError, Message
 from confluent_kafka import Producer as Client
@@ -159,10 +159,18 @@ def serving(app: App, *, allow: tuple[type[ErrorOccurred], ...] = (), status: in
     assert app.events.failures == 0, "a listener raised"
 
 
+class Sourced(Protocol):
+    """Has a topic that is to be sent to."""
+
+    stage: Stage
+    source: str
+    partitions: int
+
+
 class Flow:
     """Sends numbers from 0 to each partition of a line's source, so many a second in all, while the block runs."""
 
-    def __init__(self, line: Line, rate: int = 1_000) -> None:
+    def __init__(self, line: Sourced, rate: int = 1_000) -> None:
         self._line, self._rate = line, rate
         self._client = Client(
             {"bootstrap.servers": line.stage.bootstrap, "enable.idempotence": True, "linger.ms": 5, "log_level": 0}

@@ -31,6 +31,7 @@ from store import Store
 from summary import summarize
 
 from tests.brokers import Running
+from tests.readmes import blocks, printed
 
 ROOT = Path(__file__).parents[2]
 
@@ -313,6 +314,13 @@ def test_only_the_newest_that_fit_are_published() -> None:
     commits = [of(message="x" * 1_000) for _ in range(10)]
     assert len(list(fitting(commits, 5_000))) == 4
     assert len(list(fitting(commits, 50_000))) == 10
+
+
+def test_the_readme_shows_its_flow() -> None:
+    """The picture there is what the command draws."""
+    (shown,) = blocks(ROOT / "README.md", "mermaid")
+
+    assert shown == printed(ROOT / "examples" / "insights", "karafka flow --mermaid")
 
 
 # ── the whole ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from karafka import delivery, poller, producer
+from karafka import delivery, outbox, poller, producer
 from karafka.client import Effect, Posted, Quick, Refused, Trouble
 from karafka.clock import ManualClock
 from karafka.delivery import Failure, Fault
@@ -196,7 +196,7 @@ class Passing:
 def without_threads(monkeypatch: pytest.MonkeyPatch) -> Passing:
     """From here on producers have no polling thread, and time passes as the test has it."""
     passing = Passing()
-    for module in (delivery, poller, producer):
+    for module in (delivery, outbox, poller, producer):
         monkeypatch.setattr(module, "time", passing)
     monkeypatch.setattr(poller.Poller, "start", lambda _poller: None)
     return passing

@@ -51,6 +51,17 @@ def test_what_takes_longer_is_the_workers(brisk: House) -> None:
     assert brisk.offsets(0) == list(range(FIRST_RUN))
 
 
+def test_what_waits_for_confirmations_is_the_workers(brisk: House) -> None:
+    """However short: one after the other in the turn, each partition would wait for those of all before it."""
+    for partition in brisk.listener._partitions.values():
+        partition.sends = True
+    brisk.send("orders", partitions=(0, 1), count=3)
+    brisk.listener.step()
+
+    assert len(brisk.hands.ready) == 2
+    assert brisk.offsets(0) == brisk.offsets(1) == list(range(FIRST_RUN))
+
+
 def test_a_turn_keeps_no_more_than_a_moment_in_all(brisk: House) -> None:
     """However many partitions have something short: the others begin at once, on workers."""
     for partition in brisk.listener._partitions.values():

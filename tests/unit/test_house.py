@@ -18,7 +18,7 @@ ROOT = Path(karafka.__file__).parent
 # From the roof down; within a row a module may use those to its left. Folders stand for all that is in them.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli", "web", "testing", "contrib"),
-    ("app", "notify", "lifespan", "server", "trials", "background", "processes"),
+    ("app", "notify", "lifespan", "trials", "background", "server", "processes"),
     (
         *("interchangers", "responders", "naming", "workers", "limits", "controllers", "handlers", "order"),
         *("backends", "performing", "routing"),
@@ -70,7 +70,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         ),
         *("delivery", "letters", "application"),
     ),
-    ("errors", "clock", "lifecycle", "stacks", "signals", "events"),
+    ("errors", "clock", "lifecycle", "stacks", "signals", "aside", "events"),
 )
 ROOF, HALL, DECLARE, RUN, CELLAR, GROUND = range(len(FLOORS))
 # Annexes stand beside the house: what of it each may use. Roof and hall may use them.
@@ -87,22 +87,12 @@ DOORS = {
     "uvloop": {"aio"},
     "celery": {"backends.celery", "backends.celery_post", "backends.celery_tasks"},
     "kombu": {"backends.celery_post"},
+    "watchfiles": {"processes"},
     "threading": {
-        *("aio", "app", "assignment", "background", "delivery", "devbroker", "events", "jobs", "lifecycle", "lifespan"),
-        *(
-            "exactly_once",
-            "limits",
-            "backends.celery_tasks",
-            "membership",
-            "outbox",
-            "poller",
-            "pool",
-            "producer",
-            "processes",
-            "quarantine",
-            "recorder",
-        ),
-        *("relay", "server", "signals", "stacks", "transactions", "troubles", "watch", "watchdog"),
+        *("aio", "app", "aside", "assignment", "background", "delivery", "devbroker", "events", "exactly_once", "jobs"),
+        *("lifecycle", "lifespan", "limits", "membership", "outbox", "poller", "pool", "producer", "processes"),
+        *("quarantine", "recorder", "relay", "server", "signals", "stacks", "transactions", "troubles", "watch"),
+        *("backends.celery_tasks", "watchdog"),
         "cli",
     },
 }
@@ -259,6 +249,7 @@ def test_only_workers_catch_everything() -> None:
                     found[name] = found.get(name, 0) + 1
 
     assert set(found) <= {
+        "aside",
         "jobs",
         "listener",
         "confluent",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 
 from karafka.client import Refused
 from karafka.errors import DeliveryError, InvalidMessageError, QueueFullError, TooLargeError
-from karafka.events import Failed
+from karafka.events import Failed, QueueFull
 from karafka.messages import Handler, Run
 from karafka.outbox import Confirmed
 from karafka.policy import Policy
@@ -157,6 +158,32 @@ class TestARun:
         assert performed(passes("results"), run, producer) is None
         assert run.finished == 0
 
+    def test_of_a_partition_that_is_gone_nothing_is_sent_any_more(self, producer: Producer, post: Post) -> None:
+        """The next owner sends all of it: what came from here too would come later, and in between."""
+        assignment = ours()
+        run = Run(letters(3), assignment=assignment)
+        plain = passes("results")
+
+        def handler(run: Run) -> None:
+            plain(run)
+            assignment.close()
+
+        assert performed(handler, run, producer) is None
+        assert run.finished == 0
+        assert post.sent == []
+
+    @pytest.mark.parametrize("end", [SystemExit(4), KeyboardInterrupt()])
+    def test_a_wish_for_the_end_does_not_wait_for_a_broker_that_is_away(
+        self, producer: Producer, post: Post, passing: Passing, end: BaseException
+    ) -> None:
+        """The process ends in some seconds, not in the minutes that a message may take; what it sent comes again."""
+        run, began = Run(letters(5)), passing.monotonic()
+        post.open = False
+
+        assert performed(passes("results", fails={3: end}), run, producer) is end
+        assert run.finished == 0
+        assert passing.monotonic() - began < 10
+
     def test_a_client_that_is_of_no_more_use_fails_what_it_had(self, producer: Producer, post: Post) -> None:
         """It is performed and sent again, by another client."""
         run = Run(letters(3))
@@ -215,6 +242,42 @@ class TestRoom:
         assert isinstance(performed(passes("results"), run, producer), QueueFullError)
         assert run.finished == 2
         assert sent(post) == ["0", "1"]
+
+    def test_nobody_waits_for_room_for_a_partition_that_is_gone(
+        self, producer: Producer, post: Post, passing: Passing
+    ) -> None:
+        """Else a partition that comes back to this process would wait for the worker for a minute."""
+        assignment = ours()
+        run, began = Run(letters(5), assignment=assignment), passing.monotonic()
+        post.room, post.open = 2, False
+        passing.meanwhile = assignment.close
+
+        assert performed(passes("results"), run, producer) is None
+        assert run.finished == 0
+        assert passing.monotonic() - began < 1
+
+    def test_what_comes_too_late_is_refused_while_room_is_waited_for(self, producer: Producer, post: Post) -> None:
+        """At once: from a task, say, whose loop must not stand still."""
+        run, refused = Run(letters(3)), Event()
+        post.room, post.open = 1, False
+
+        def late() -> None:
+            assert run.outbox is not None
+            with pytest.raises(RuntimeError, match="too late"):
+                run.outbox.add(2, [{"topic": "results", "payload": "late"}])
+            refused.set()
+
+        def meanwhile(_seconds: float) -> None:
+            thread = Thread(target=late)
+            thread.start()
+            assert refused.wait(10)
+            thread.join()
+            post.answer()
+
+        post.meanwhile = meanwhile
+        assert performed(passes("results"), run, producer) is None
+        assert refused.is_set()
+        assert sent(post) == ["0", "1", "2"]
 
     def test_on_a_loop_others_go_on_meanwhile(self, producer: Producer, post: Post) -> None:
         run, beats = Run(letters(6)), 0
@@ -284,6 +347,38 @@ class TestALongRun:
         assert performed(handler, run, producer) is None
         assert sent(post) == ["0", "1", "2", "3"]
 
+    def test_hastening_again_and_again_tells_of_no_full_queue(self, producer: Producer, post: Post) -> None:
+        """It looks whether there is room, twenty times a second; nobody waits."""
+        heard: list[QueueFull] = []
+        producer.events.on(QueueFull, heard.append)
+        run = Run(letters(3))
+        post.room = 1
+
+        def handler(run: Run) -> None:
+            assert run.outbox is not None
+            for record in run:
+                at = record.offset() or 0
+                if at == 2:
+                    post.open = False
+                    for _ in range(20):
+                        run.hasten()
+                    post.answer()
+                run.outbox.add(at, [{"topic": "results", "payload": str(at)}])
+
+        assert performed(handler, run, producer) is None
+        assert len(heard) <= 2  # of those that wait at its end
+
+    def test_nothing_is_hastened_once_it_has_ended(self, producer: Producer, post: Post, passing: Passing) -> None:
+        """What found no room is performed again: sent now, it would come twice."""
+        run, began = Run(letters(4)), passing.monotonic()
+        post.room, post.open = 2, False
+        passing.meanwhile = lambda: post.answer() if passing.monotonic() > began + 12 else None
+
+        assert isinstance(performed(passes("results"), run, producer), QueueFullError)
+        run.hasten()
+        post.serve(0.0)
+        assert sent(post) == ["0", "1"]
+
 
 class TestAsync:
     def test_a_wait_that_is_cancelled_finishes_nothing_unconfirmed(self, producer: Producer, post: Post) -> None:
@@ -325,6 +420,36 @@ class TestMarks:
         assert performed(handler, run, producer) is None
         assert seen == [0, 0, 0]
         assert assignment.marked == 3
+
+    def test_a_mark_that_comes_while_confirmations_are_waited_for_waits_too(
+        self, producer: Producer, post: Post
+    ) -> None:
+        """From a thread that outlives its perform."""
+        assignment, seen = ours(), []
+        run = Run(letters(1), assignment=assignment)
+        post.open = False
+
+        def meanwhile(_seconds: float) -> None:
+            assert run.outbox is not None
+            assert run.outbox.mark(0, 0, assignment)
+            seen.append(assignment.marked)
+            post.answer()
+
+        post.meanwhile = meanwhile
+        assert performed(passes("results"), run, producer) is None
+        assert seen == [0]
+        assert assignment.marked == 1
+
+    def test_a_mark_after_a_failure_marks_nothing(self, producer: Producer, post: Post) -> None:
+        """Its message is performed, and sends, again."""
+        assignment = ours()
+        run = Run(letters(1), assignment=assignment)
+        post.refusing["results"] = TOO_LARGE
+
+        assert isinstance(performed(passes("results"), run, producer), TooLargeError)
+        assert run.outbox is not None
+        run.outbox.mark(0, 0, assignment)
+        assert assignment.marked == 0
 
     def test_what_was_not_confirmed_is_not_marked(self, producer: Producer, post: Post) -> None:
         assignment = ours()

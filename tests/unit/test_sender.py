@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import Event
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer
 
-from karafka.client import Refused
+from karafka.client import Kept, Refused, Remedy, Unsettled
 from karafka.delivery import Fault
 from karafka.errors import ConfigError
 from karafka.letters import Letter
+from karafka.messages import Place
 from karafka.producer import Producer
-from karafka.sender import ConfluentSender, check_producer, defaults
+from karafka.sender import ConfluentSender, ConfluentTransactor, check_producer, defaults
 
 NOWHERE: Mapping[str, Any] = {"bootstrap.servers": "", "log_level": 0}
 
@@ -124,6 +127,40 @@ def test_what_the_client_does_not_accept_is_refused(letter: Letter, fault: Fault
     assert refused.value.failure.fault is fault
     assert not refused.value.failure.retriable
     assert sender.waiting() == 0
+
+
+def test_a_step_that_the_client_does_not_come_back_from_is_over_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """librdkafka waits for the group's coordinator for ever; whoever waits for it must not."""
+    monkeypatch.setattr("karafka.sender.GRACE", 0.05)
+    transactor, let_go = ConfluentTransactor({**NOWHERE, "transactional.id": "t"}), Event()
+    monkeypatch.setattr(transactor, "_client", Stuck(let_go))
+
+    with pytest.raises(Unsettled, match="has not come back") as over:
+        transactor.add_offsets({Place("orders", 0): Kept(1, "")}, None, 0.05)
+    let_go.set()
+
+    assert over.value.remedy is Remedy.END
+    assert over.value.passes
+
+
+def test_what_the_client_says_of_offsets_is_passed_on() -> None:
+    transactor = ConfluentTransactor({**NOWHERE, "transactional.id": "t"})
+    member = Consumer({**NOWHERE, "group.id": "g"}).consumer_group_metadata()
+
+    with pytest.raises(Unsettled) as refused:
+        transactor.add_offsets({Place("orders", 0): Kept(1, "")}, member, 0.05)
+
+    assert refused.value.code == "_STATE"
+
+
+class Stuck:
+    """A client that is in a call until it is let go."""
+
+    def __init__(self, let_go: Event) -> None:
+        self._let_go = let_go
+
+    def send_offsets_to_transaction(self, *_: object) -> None:
+        assert self._let_go.wait(30)
 
 
 def test_a_client_that_was_let_go_refuses() -> None:

@@ -14,6 +14,7 @@ from karafka.cli.topics import Declared, declared, settle, table, tell
 from karafka.cluster import TopicSeen
 from karafka.controllers import Controller
 from karafka.policy import DeadLetter
+from karafka.responders import Responder, outgoing
 from karafka.routing import group, topic
 
 VIDEOS = TopicSeen("videos", 12, 3)
@@ -45,6 +46,25 @@ def test_a_person_sees_which_are_there_and_who_declares_them(found: list[Declare
         "video.*      2 match           -         -  search",
         "videos       there            12         3  shop, search",
     ]
+
+
+class Answers(Responder):
+    notices = outgoing("notices")
+    audit = outgoing("audit", required=False)
+
+    def respond(self) -> None: ...
+
+
+def test_what_a_route_answers_on_is_declared_too() -> None:
+    """On the cluster that the route reads from, by the names that its responder declares."""
+    app = App("shop", kafka={"bootstrap.servers": "here:9092"})
+    there: dict[str, str | int | float | bool] = {"bootstrap.servers": "there:9092"}
+    app.routes.draw(topic("notices", Videos), group("far", topic("videos", Videos, responder=Answers), kafka=there))
+
+    own, far = clusters(app)
+
+    assert own.topics == {"notices": ["shop"]}
+    assert far.topics == {"videos": ["far"], "notices": ["answers to videos"], "audit": ["answers to videos"]}
 
 
 def test_what_was_made_is_told_and_what_could_not_be(found: list[Declared], capsys: pytest.CaptureFixture[str]) -> None:

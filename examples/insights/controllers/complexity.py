@@ -70,4 +70,4 @@ class ComplexityController(ApplicationController):
             raise Abort("no Python file")
 
     def perform(self) -> None:
-        self.answer(measure(self.params, sources(self.params)))
+        self.respond_with(measure(self.params, sources(self.params)))

@@ -24,4 +24,4 @@ def watch(commit: Commit) -> Iterator[Finding]:
 
 class HabitsController(ApplicationController):
     def perform(self) -> None:
-        self.answer(watch(self.params))
+        self.respond_with(watch(self.params))

@@ -18,4 +18,4 @@ def locate(commit: Commit) -> Iterator[Finding]:
 
 class HotSpotsController(ApplicationController):
     def perform(self) -> None:
-        self.answer(locate(self.params))
+        self.respond_with(locate(self.params))

@@ -71,4 +71,4 @@ class LintController(ApplicationController):
             raise Abort("no Python file")
 
     def perform(self) -> None:
-        self.answer(lint(self.params, sources(self.params), self.linter))
+        self.respond_with(lint(self.params, sources(self.params), self.linter))

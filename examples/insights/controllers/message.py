@@ -37,4 +37,4 @@ def read(commit: Commit) -> Iterator[Finding]:
 
 class MessageController(ApplicationController):
     def perform(self) -> None:
-        self.answer(read(self.params))
+        self.respond_with(read(self.params))

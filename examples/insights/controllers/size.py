@@ -27,4 +27,4 @@ def weigh(commit: Commit) -> Iterator[Finding]:
 
 class SizeController(ApplicationController):
     def perform(self) -> None:
-        self.answer(weigh(self.params))
+        self.respond_with(weigh(self.params))

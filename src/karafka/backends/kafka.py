@@ -7,6 +7,7 @@ that fails holds no other up.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import ClassVar
 
 from karafka.application import Application
@@ -47,6 +48,9 @@ class KafkaBackend(Backend):
     def grave(self, app: Application) -> str:
         """Where those are that were given up."""
         return f"{self._begin(app)}_{DEAD}"
+
+    def topics(self, app: Application, queue: str) -> Mapping[str, str]:
+        return {self.topic(app, queue): f"jobs of the queue {queue}", self.grave(app): "jobs that were given up"}
 
     def check(self, where: str, worker: type[Worker]) -> None:
         if worker.priority != 0:

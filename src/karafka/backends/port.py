@@ -71,6 +71,10 @@ class Backend(ABC):
         app is imported whole, `host()` is what they need of it.
         """
 
+    def topics(self, app: Application, queue: str) -> Mapping[str, str]:  # noqa: ARG002 - most have none
+        """The topics of Kafka's that it needs for `queue`, and what each is for."""
+        return {}
+
     def run(self, target: str | None, queues: Mapping[str, int], *, concurrency: int, processes: int) -> int:
         """`karafka worker` of the app that `target` names: perform what is in `queues` (all, if none is named; with
         their weights) until told to stop, by the queue's own worker program. The exit status.

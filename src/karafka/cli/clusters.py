@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from karafka.app import App
+from karafka.background import topics
 from karafka.config import Settings
 from karafka.routing import Subscription, Topic
 
@@ -48,8 +49,12 @@ def clusters(app: App) -> list[Used]:
                 here.topics.setdefault(line.name, []).append(subscription.group)
             else:
                 here.patterns.append((line, subscription.group))
+            for answer in route.responder.cls.topics if route.responder is not None else ():
+                here.topics.setdefault(answer, []).append(f"answers to {line.shown}")
             grave = route.policy.dead_letter
             if grave is not None:
                 there = used({**kafka, **grave.producer})
                 there.topics.setdefault(grave.topic, []).append(f"dead letters of {line.shown}")
+    for group, name, said in topics(app):
+        used(app.kafka_for(group)).topics.setdefault(name, []).append(said)
     return list(found.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from karafka.app import App
     from karafka.cli.load import Found
     from karafka.cluster import BrokerSeen
+    from karafka.performing import Background
     from karafka.routing import Name
 
 #: What a person changes of an app besides librdkafka's settings.
@@ -108,6 +110,7 @@ def described(app: App, target: str, file: str) -> dict[str, Any]:
         "env": str(app.env),
         "variables": {"read": list(app.variables), "unread": [] if app.variables else unread(os.environ)},
         **{name: getattr(app.config, name) for name in SETTINGS},
+        "backends": backends(app),
         "kafka": masked({**app.config.kafka, **app.overrides}),
         "groups": [
             {
@@ -119,6 +122,22 @@ def described(app: App, target: str, file: str) -> dict[str, Any]:
             for one in app.subscriptions()
         ],
     }
+
+
+def backends(app: App) -> list[dict[str, Any]]:
+    """The app's job queues, and who has jobs in them."""
+    from karafka.background import Known, backgrounds  # noqa: PLC0415 - needs the client
+
+    found = []
+    for name, here in itertools.groupby(sorted(backgrounds(app), key=_name), _name):
+        routes = list(here)
+        queues = sorted({one.queue for one in Known(routes).workers})
+        found.append({"name": name, "queues": queues, "routes": [one.route for one in routes]})
+    return found
+
+
+def _name(background: Background) -> str:
+    return background.backend.name
 
 
 def cluster(servers: str, groups: Sequence[str], brokers: Sequence[BrokerSeen]) -> dict[str, Any]:
@@ -164,6 +183,8 @@ def sheet(told: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     threads, processes = app["concurrency"], app["processes"]
     yield "concurrency", [f"{_counted(threads, 'worker thread')} shared, {_counted(processes, 'process', 'es')}"]
     yield "groups", [f"{one['name']}: {', '.join(_topics(one))}" for one in app["groups"]] or ["none: no routes"]
+    for one in app["backends"]:
+        yield "backend", [f"{one['name']}: queues {', '.join(one['queues'])}, of {', '.join(one['routes'])}"]
     yield "settings", _columns(app["kafka"])
     for one in app["groups"]:
         if one["kafka"]:

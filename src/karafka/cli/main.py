@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 COMMANDS: Mapping[str, str] = {
     "broker": "Run a one-node Apache Kafka for development, no Java or Docker needed.",
     "console": "Python with the app at hand: send, look at topics, try things.",
+    "flow": "What goes out for what comes in: incoming => outgoing.",
     "help": "How the commands are used, or one of them.",
     "info": "Versions, the app and its settings, and whether its brokers answer.",
+    "install": "An app to begin with, in folders or in one file.",
     "routes": "Which topics go to which controllers, and how.",
     "server": "Consume: route what arrives to the controllers.",
     "status": "How the processes of running servers are.",

@@ -19,6 +19,7 @@ from karafka.cli.tables import Table, show
 if TYPE_CHECKING:
     from karafka.app import App
     from karafka.naming import Found
+    from karafka.performing import Background
     from karafka.policy import Backoff, DeadLetter
     from karafka.responders import Responder
     from karafka.routing import Route, Subscription
@@ -99,6 +100,7 @@ def _described(app: App, route: Route, subscription: Subscription) -> dict[str, 
         "exactly_once": policy.exactly_once,
         "responder": _responder(route.responder) if route.responder is not None else None,
         "responder_missing": options.responder_missing,
+        **_background(route.background),
         "cluster": str(app.kafka_for(subscription.kafka)["bootstrap.servers"]),
         "kafka": masked(subscription.kafka),
     }
@@ -133,6 +135,7 @@ def said(row: Mapping[str, Any]) -> dict[str, str]:
         "marking": row["marking"],
         "exactly once": "yes" if row["exactly_once"] else "no",
         "answers": _answered(row["responder"], row["responder_missing"]) if row["responder"] else "none",
+        "background": _handed_over(row) if row["backend"] else "none",
         "cluster": row["cluster"],
         "settings": ", ".join(f"{name}={value}" for name, value in row["kafka"].items()) or "the app's",
     }
@@ -160,6 +163,7 @@ def usually(app: App) -> dict[str, str]:
             "exactly_once": False,
             "responder": None,
             "responder_missing": "error",
+            **_background(None),
             "cluster": str(app.kafka_for({})["bootstrap.servers"]),
             "kafka": {},
         }
@@ -243,6 +247,30 @@ def _type(of: Any) -> str:
     if of is Any:
         return "any"
     return of.__qualname__ if isinstance(of, type) and not getattr(of, "__args__", ()) else str(of)
+
+
+def _background(background: Background | None) -> dict[str, Any]:
+    if background is None:
+        return {"backend": None, "worker": None, "interchanger": None}
+    worker = background.worker.cls
+    return {
+        "backend": background.backend.name,
+        "worker": {
+            "class": f"{worker.__module__}.{worker.__qualname__}",
+            "found": background.worker.source,
+            "queue": worker.queue,
+            "priority": worker.priority,
+            "time_limit": worker.time_limit,
+            "max_retries": worker.max_retries,
+            "backoff": _retry(worker.backoff),
+        },
+        "interchanger": _named(background.interchanger),
+    }
+
+
+def _handed_over(row: Mapping[str, Any]) -> str:
+    worker = row["worker"]
+    return f"queue {worker['queue']} of {row['backend']}, by {worker['class'].rpartition('.')[2]} ({worker['found']})"
 
 
 def _responder(found: Found[Responder]) -> dict[str, Any]:

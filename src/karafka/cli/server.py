@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import click
@@ -21,8 +22,15 @@ if TYPE_CHECKING:
     from karafka.devbroker import Embedded
     from karafka.processes.link import Link
     from karafka.processes.supervisor import Supervisor
+    from karafka.processes.tether import Tether
     from karafka.routing import Subscription
 
+
+# Why there cannot be several processes with them.
+ALONE: Mapping[str, str] = {
+    "--embedded": "--embedded is one process's own: start `karafka broker` for several --processes",
+    "--reload": "--reload starts one process again and again, for development: leave --processes out",
+}
 
 Decorator: TypeAlias = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -82,8 +90,13 @@ def consuming_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.command()
 @app_option
-@click.option("--embedded", is_flag=True, help="Start librdkafka's own cluster for it: at once, and forgotten at exit.")
+@click.option(
+    "--embedded",
+    is_flag=True,
+    help="Start librdkafka's own cluster for it: at once, and forgotten at exit. It performs its jobs itself.",
+)
 @click.option("--jobs", is_flag=True, help="Perform the app's background jobs here too, those that Kafka queues.")
+@click.option("--reload", is_flag=True, help="For development: start anew when a .py or .env file here changes.")
 @consuming_options
 @choice_options
 def server(target: str | None, *, embedded: bool, jobs: bool, **options: Any) -> None:
@@ -94,6 +107,7 @@ def server(target: str | None, *, embedded: bool, jobs: bool, **options: Any) ->
       karafka server                       in a folder with app.py
       karafka server -A shop.main:app      another module
       karafka server --embedded            no broker at hand
+      karafka server --embedded --reload   the same, and anew at each change of the code
       karafka server --processes 4         for work that keeps a processor busy
       karafka server --jobs                a small app's background jobs beside it
       karafka server --group 'search-*'    some of its consumer groups, the others elsewhere
@@ -106,10 +120,10 @@ def server(target: str | None, *, embedded: bool, jobs: bool, **options: Any) ->
     choice = Choice.taken(options)
 
     def read(app: App) -> tuple[Subscription, ...]:
-        from karafka.background import subscriptions  # noqa: PLC0415 - help needs none of it
+        from karafka.background import has_jobs, subscriptions  # noqa: PLC0415 - help needs none of it
 
         # Whose jobs are done here, all routes may say: also those that others consume.
-        theirs = subscriptions(app) if jobs else ()
+        theirs = subscriptions(app) if jobs or (embedded and has_jobs(app)) else ()
         choice.apply(app)
         return (*app.subscriptions(), *theirs)
 
@@ -125,6 +139,7 @@ def consume(
     read: Reading,
     *,
     embedded: bool = False,
+    reload: bool = False,
     log_level: str,
     log_format: str,
     concurrency: int | None,
@@ -139,51 +154,35 @@ def consume(
 
     _take_signals()
     link, folder = _link(), _folder()
-    number = link.number if link is not None else None
-    configure_logging(log_level, "json" if log_format == "json" else "text", number)
-    if embedded:
+    configure_logging(log_level, "json" if log_format == "json" else "text", link.number if link is not None else None)
+    if embedded or reload:
         if (processes or 1) > 1:
-            raise ConfigError("--embedded is one process's own: start `karafka broker` for several --processes")
+            raise ConfigError(ALONE["--embedded" if embedded else "--reload"])
         _refuse_alone(several)
-        _consume_embedded(target, read, concurrency)
-    app = load_app(target)
-    _change(app, concurrency)
-    reading = read(app)
-    LogListener(app.events)
-    if link is not None:
-        _be_one_of_several(app, reading, link, static=several["static_membership"])
-    size = processes or app.config.processes
-    if size > 1:
-        sys.exit(_supervisor(app, reading, size, folder, **several).run())
-    _refuse_alone(several)
-    consuming = Server(app, reading)
-    end(consuming, consuming.run())
-
-
-def _consume_embedded(target: str | None, read: Reading, concurrency: int | None) -> NoReturn:
-    """The same, with a broker of its own."""
-    from karafka.cli.load import load_app  # noqa: PLC0415
-    from karafka.devbroker.embedded import NOTICE, Embedded  # noqa: PLC0415
-    from karafka.instrumentation import LogListener  # noqa: PLC0415
-    from karafka.server import Server, end  # noqa: PLC0415
-
-    with Embedded() as broker:
+        processes = 1
+    tether = _tether() if reload else None
+    if reload and tether is None:
+        sys.exit(_reload(folder, embedded=embedded))
+    with ExitStack() as stack:
+        broker = stack.enter_context(_broker(tether)) if embedded else None
         app = load_app(target)
-        _change(app, concurrency)
-        _point(app, broker)
+        if concurrency is not None:
+            app.reconfigure(concurrency=concurrency)
+        if broker is not None:
+            _point(app, broker)
         reading = read(app)
-        broker.create(app.in_kafka(topic) for one in reading for topic in one.topics)
-        click.echo(f"{NOTICE} Address: {broker.bootstrap}", err=True)
         LogListener(app.events)
+        if link is not None:
+            _be_one_of_several(app, reading, link, static=several["static_membership"])
+        processes = processes or app.config.processes
+        if processes > 1:
+            sys.exit(_supervisor(app, reading, processes, folder, **several).run())
+        _refuse_alone(several)
         consuming = Server(app, reading)
+        if tether is not None:
+            tether.attach(consuming)
         status = consuming.run()
     end(consuming, status)
-
-
-def _change(app: App, concurrency: int | None) -> None:
-    """What is told by hand wins over what the app says."""
-    if concurrency is not None:
-        app.reconfigure(concurrency=concurrency)
 
 
 def _link() -> Link | None:
@@ -212,6 +211,52 @@ def _be_one_of_several(app: App, reading: tuple[Subscription, ...], link: Link, 
     end(consuming, status)
 
 
+def _tether() -> Tether | None:
+    """To the process that starts this one again when files change, if this process is not that one itself."""
+    # As `tether.VARIABLE` says; not for processes that user code starts.
+    place = os.environ.pop("KARAFKA_RELOADED", None)
+    if place is None:
+        return None
+    from karafka.processes.tether import Tether  # noqa: PLC0415
+
+    tether = Tether(place)
+    tether.start()
+    return tether
+
+
+def _reload(folder: str, *, embedded: bool) -> int:
+    """Be the process that starts the server again when files change, to the end; the exit status."""
+    try:
+        from karafka.processes.reloader import Reloader  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "watchfiles":
+            raise
+        raise ConfigError(
+            "--reload needs the extra `reload`, which is not installed: pip install 'karafka[reload]'"
+        ) from None
+
+    with ExitStack() as stack:
+        # Here, so that it outlives the servers.
+        broker = stack.enter_context(_broker()).bootstrap if embedded else ""
+        return Reloader(_command(), folder, broker).run()
+
+
+@contextmanager
+def _broker(tether: Tether | None = None) -> Iterator[Embedded]:
+    """The embedded broker: this process's own, or that of the one which starts this process again and again."""
+    from karafka.devbroker.embedded import NOTICE, Embedded  # noqa: PLC0415
+
+    with Embedded(tether.broker if tether is not None else "") as broker:
+        if tether is None:
+            click.echo(f"{NOTICE} Address: {broker.bootstrap}", err=True)
+        yield broker
+
+
+def _command() -> list[str]:
+    """Exactly as this process was started, so that what starts again finds what is new."""
+    return [sys.executable, *sys.orig_argv[1:]]
+
+
 def _supervisor(
     app: App,
     reading: tuple[Subscription, ...],
@@ -229,9 +274,7 @@ def _supervisor(
 
     said = {"memory": max_memory, "age": max_age, "handler": max_handler_age, "hang": hang_after}
     limits = Limits(**{name: limit for name, limit in said.items() if limit is not None})
-    # Exactly as this process was started, so that a restart finds what is new.
-    command = [sys.executable, *sys.orig_argv[1:]]
-    return Supervisor(app, reading, size, command, folder, limits, static=static_membership)
+    return Supervisor(app, reading, size, _command(), folder, limits, static=static_membership)
 
 
 def _refuse_alone(several: Mapping[str, Any]) -> None:
@@ -261,7 +304,11 @@ def _take_signals() -> None:
 
 
 def _point(app: App, broker: Embedded) -> None:
-    """Have `app` use `broker`, with the settings that suit it where they do not contradict the app's own."""
+    """Have `app` use `broker`, with the settings that suit it where they do not contradict the app's own, and its
+    topics there.
+    """
+    from karafka.background import topics  # noqa: PLC0415
+
     there: Settings = {
         "bootstrap.servers": broker.bootstrap,
         "security.protocol": "plaintext",
@@ -270,3 +317,6 @@ def _point(app: App, broker: Embedded) -> None:
         app.override({**there, **broker.consumer_settings})
     except ConfigError:
         app.override(there)
+    named = [line.name for _, line in app.routes if isinstance(line.name, str)]
+    queued = [name for _, name, _ in topics(app)]
+    broker.create(map(app.in_kafka, dict.fromkeys([*named, *queued])))

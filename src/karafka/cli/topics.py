@@ -80,7 +80,7 @@ def topics(
     as_json: bool,
     **chosen: Any,
 ) -> None:
-    """The topics that the app declares, those of its routes and of their dead letters: which are missing; make them.
+    """The topics that the app declares, of its routes, their answers and dead letters: which are missing; make them.
 
     --topic is any of them, also one for dead letters. Nothing is ever changed or deleted: what is there stays as it is.
 

@@ -23,6 +23,7 @@ class Embedded:
     `karafka server --embedded` and the tests use it as a context manager; it starts in milliseconds. Real protocol:
     other processes can use `bootstrap` too. A topic appears with 4 partitions when it is first named; there is no
     creating of topics and no describing of groups. Commands print `NOTICE`, which says what it is not.
+    `Embedded(bootstrap)` is one that another process holds: used, and neither started nor stopped.
 
     Any thread may start and stop it; its own threads are librdkafka's. Not across `fork`.
     """
@@ -34,8 +35,9 @@ class Embedded:
         "fetch.wait.max.ms": 50,
     }
 
-    def __init__(self) -> None:
+    def __init__(self, bootstrap: str = "") -> None:
         self._holder: AdminClient | None = None
+        self._theirs = bootstrap
         self._bootstrap = ""
 
     @property
@@ -48,8 +50,8 @@ class Embedded:
     def start(self) -> None:
         """Start the cluster; `BrokerError` if it does not answer within 5 s."""
         # The mock takes no notice of the address, and announces itself in the log unless that is silenced.
-        settings: dict[str, Any] = {"bootstrap.servers": "mock", "test.mock.num.brokers": 1, "log_level": 0}
-        holder = AdminClient(settings)
+        settings: dict[str, Any] = {"bootstrap.servers": self._theirs or "mock", "log_level": 0}
+        holder = AdminClient(settings if self._theirs else {**settings, "test.mock.num.brokers": 1})
         try:
             (broker,) = holder.list_topics(timeout=5).brokers.values()
         except KafkaException as error:

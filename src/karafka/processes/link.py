@@ -112,7 +112,7 @@ class Link(Thread):
         self.say()
         if self._hurry and self._phase is Phase.STOPPING:
             # Again and again: one at the heels of the first is taken for its echo.
-            _raise(signal.SIGTERM)
+            raised(signal.SIGTERM)
 
     @property
     def _phase(self) -> Phase:
@@ -133,7 +133,7 @@ class Link(Thread):
                 if self._phase is Phase.STARTING:
                     _log.warning("stacks of all threads:\n%s", all_stacks())
                 else:
-                    _raise(signal.SIGTTIN)
+                    raised(signal.SIGTTIN)
             case ["look", time]:
                 Thread(target=self._look, args=(int(time),), name="karafka-lag", daemon=True).start()
 
@@ -143,7 +143,7 @@ class Link(Thread):
 
     def _stop(self) -> None:
         if self._phase < Phase.STOPPING:
-            _raise(signal.SIGTERM)
+            raised(signal.SIGTERM)
 
     def _leave(self) -> None:
         """The supervisor is gone: stop in order, and, whatever hangs, end."""
@@ -155,7 +155,7 @@ class Link(Thread):
                 self._server.app.events.tell(SupervisorGone(error=said))
         self._stop()
         sleep(patience)
-        _raise(signal.SIGKILL)
+        raised(signal.SIGKILL)
 
     # ── lag: asked for by `karafka status` alone ─────────────────────────────────────────────────────────────
 
@@ -178,6 +178,7 @@ class Link(Thread):
         return ends
 
 
-def _raise(number: signal.Signals) -> None:
+def raised(number: signal.Signals) -> None:
+    """Raise a signal in this process. Any thread."""
     # To the main thread itself: on another one it would wait for whatever call the main thread is in.
     signal.pthread_kill(main_thread().ident or 0, number)

@@ -1,0 +1,181 @@
+"""How many jobs a second go from a topic through `karafka server`, a job queue and its worker."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import psutil
+
+from bench.ground import filled, uncommitted
+from bench.part import Answer, Ask, Found, Part, Plot, bar, spread
+
+PARTITIONS = 4
+AGAINST = "dramatiq"
+HEAD = ("", "jobs/s", "to those by Dramatiq", "µs of CPU each, server", "worker")
+PATIENCE = 300.0
+# Jobs that are performed before those that count, so that all is warm.
+WARM = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One queue: so many jobs, by which worker."""
+
+    said: str
+    backend: str
+    jobs: int
+    worker: Sequence[str] = ()
+
+
+ROWS: Mapping[str, Row] = {
+    "kafka": Row(said="Kafka itself, one worker process", backend="kafka", jobs=300_000),
+}
+
+
+def measure(ask: Ask) -> Found:
+    names = ask.only or tuple(ROWS)
+    answers: dict[str, list[Answer]] = {name: [] for name in names}
+    for number in range(ask.rounds):
+        for name in names:
+            answer = run(ROWS[name], ask.bootstrap, ask.records or ROWS[name].jobs)
+            answers[name].append(answer)
+            cost = f"server {answer['server']:5.1f} µs  worker {answer['worker']:6.1f} µs"
+            ask.console.print(f"round {number + 1}  {name:<10} {answer['rate']:9,.0f} jobs/s  {cost}")
+    counts = ", ".join(f"{ROWS[name].jobs:,} by {name}" for name in names)
+    return Found(
+        said=(
+            f"Small messages in {PARTITIONS} partitions, read by one `karafka server`, handed over to a job queue,\n"
+            f"and performed by its worker, which writes each job's number to a file ({counts}). From the\n"
+            "moment a tenth of them is performed until all are. Worker and queue are there before the server starts.\n"
+            "Every run's ledger was checked: each job performed once, and the server's group committed to the end."
+        ),
+        head=HEAD,
+        rows=tuple(row(name, answers[name], answers.get(AGAINST, ())) for name in names),
+        plot=Plot(
+            axis="jobs/s",
+            bars=tuple(bar(name, "jobs/s", [one["rate"] for one in answers[name]]) for name in names),
+        ),
+    )
+
+
+def run(asked: Row, bootstrap: str, jobs: int) -> Answer:
+    """One run. Ends the bench where the ledger does not add up."""
+    topic = filled(bootstrap, PARTITIONS, ((at % PARTITIONS, None, str(at).encode()) for at in range(jobs)))
+    group = f"bench-{uuid.uuid4().hex[:8]}"
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        done = Path(folder) / "done"
+        environment = {
+            "BENCH_BOOTSTRAP": bootstrap,
+            "BENCH_TOPIC": topic,
+            "BENCH_GROUP": group,
+            "BENCH_BACKEND": asked.backend,
+            "BENCH_DONE": str(done),
+        }
+        subprocess.run(
+            [*KARAFKA, "topics", *APP, "--create", "--partitions", "4"],
+            env=_with(environment),
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        worker = stack.enter_context(running("worker", environment, *asked.worker))
+        ready(worker, group)
+        server = stack.enter_context(running("server", environment))
+        begun = performed(done, int(jobs * WARM), jobs)
+        costs = cpu(server), cpu(worker)
+        ended = performed(done, jobs, jobs)
+        spent = [after - before for before, after in zip(costs, (cpu(server), cpu(worker)), strict=True)]
+        numbers = Counter(_numbers(done))
+    if len(numbers) != jobs or set(numbers.values()) != {1}:
+        raise SystemExit(f"{asked.backend}: {jobs} jobs, {len(numbers)} performed, {sum(numbers.values())} times")
+    if left := uncommitted(bootstrap, topic, group, PARTITIONS):
+        raise SystemExit(f"{asked.backend}: not committed to the end: {left}")
+    counted = jobs - int(jobs * WARM)
+    return {
+        "rate": counted / (ended - begun),
+        "server": spent[0] / counted * 1e6,
+        "worker": spent[1] / counted * 1e6,
+    }
+
+
+KARAFKA = (sys.executable, "-m", "karafka")
+APP = ("-A", "bench.jobs.app:app")
+
+
+def _with(environment: Mapping[str, str]) -> dict[str, str]:
+    return {**os.environ, **environment}
+
+
+@contextmanager
+def running(command: str, environment: Mapping[str, str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """`karafka server` or `karafka worker`, stopped in order at the end."""
+    process = subprocess.Popen(
+        [*KARAFKA, command, *APP, *arguments], env=_with(environment), stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        said = process.communicate(timeout=60)[1]
+        if process.returncode:
+            raise SystemExit(f"karafka {command} ended with status {process.returncode}:\n{said}")
+
+
+def ready(worker: subprocess.Popen[str], group: str) -> None:
+    """Wait until it has said that it reads."""
+    assert worker.stderr is not None
+    for line in worker.stderr:
+        if "assigned" in line or "ready" in line:
+            return
+    raise SystemExit(f"the worker of {group} has ended")
+
+
+def performed(done: Path, count: int, jobs: int) -> float:
+    """Wait until so many jobs are; when that was."""
+    by = time.monotonic() + PATIENCE
+    while not done.exists() or done.stat().st_size < 4 * count:
+        if time.monotonic() > by:
+            raise SystemExit(f"{done.stat().st_size // 4 if done.exists() else 0} of {jobs} jobs after {PATIENCE:g} s")
+        time.sleep(0.005)
+    return time.monotonic()
+
+
+def _numbers(done: Path) -> Iterator[int]:
+    raw = done.read_bytes()
+    return (int.from_bytes(raw[at : at + 4], "big") for at in range(0, len(raw), 4))
+
+
+def cpu(process: subprocess.Popen[str]) -> float:
+    """Processor time of it and its children so far, in seconds."""
+    root = psutil.Process(process.pid)
+    times = [one.cpu_times() for one in (root, *root.children(recursive=True))]
+    return sum(one.user + one.system for one in times)
+
+
+def row(name: str, found: Sequence[Answer], base: Sequence[Answer]) -> tuple[str, ...]:
+    ratios = [one["rate"] / other["rate"] for one, other in zip(found, base, strict=False)]
+    return (
+        ROWS[name].said,
+        f"{median(one['rate'] for one in found):,.0f}",
+        spread(ratios, 1),
+        *(f"{median(one[part] for one in found):.1f}" for part in ("server", "worker")),
+    )
+
+
+PART = Part(
+    name="jobs",
+    title="Jobs",
+    measure=measure,
+    rows=tuple(ROWS),
+    goals="by Kafka ≥ 50,000 jobs/s (not done below 20,000), ≥ 10 times those by Dramatiq.",
+)

@@ -1,0 +1,7 @@
+.env
+.git/
+.karafka/
+.venv/
+**/__pycache__/
+*.egg-info/
+.*_cache/

@@ -1,0 +1,8 @@
+.env
+.karafka/
+.venv/
+__pycache__/
+*.egg-info/
+.mypy_cache/
+.pytest_cache/
+.ruff_cache/

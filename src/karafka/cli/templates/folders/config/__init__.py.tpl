@@ -1,0 +1,1 @@
+"""Where the app runs, and what it reads."""

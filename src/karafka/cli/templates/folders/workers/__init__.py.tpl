@@ -1,0 +1,1 @@
+"""How what is done in the background is done: `karafka worker` does it."""
