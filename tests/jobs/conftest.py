@@ -50,12 +50,12 @@ def redis(tmp_path: Path) -> Iterator[Redis]:
 
 @pytest.fixture
 def celery_yard(kafka: Running, tmp_path: Path, redis: Redis) -> Makes:
-    """Makes an app whose jobs Celery has there: `celery_yard(body, **settings)`, as `Yard` does; `visible` is the
-    broker's visibility timeout.
+    """Makes an app whose jobs Celery has there: `celery_yard(body, **settings)`, as `Yard` does; `visible`, `grace` and
+    `celery` as `ByCelery` does.
     """
 
-    def made(body: str, *, visible: float = 5, celery: str = "", **settings: object) -> Yard:
-        queue = ByCelery(redis, visible=visible, settings=celery)
+    def made(body: str, *, visible: float = 5, grace: float = 2, celery: str = "", **settings: object) -> Yard:
+        queue = ByCelery(redis, visible=visible, grace=grace, settings=celery)
         return Yard(Stage(kafka.bootstrap), tmp_path, queue, body, **settings)  # type: ignore[arg-type]  # as App takes them
 
     return made

