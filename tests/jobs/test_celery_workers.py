@@ -44,7 +44,7 @@ def celery(it: Yard, stack: ExitStack, *arguments: str) -> Server:
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 def test_the_teams_own_worker_performs_jobs_beside_its_tasks(celery_yard: Makes, pool: str) -> None:
-    """It needs nothing but to import the app, whose hooks are called in each process that performs; failures are told."""
+    """It needs nothing but to import the app; hooks are called in each process that performs, and failures are told."""
     with celery_yard(HOOKED) as it, ExitStack() as stack:
         it.send('"fails"', '"goes"')
         it.server()
@@ -75,10 +75,11 @@ def by(worker: Server, word: str) -> list[int]:
 def test_a_worker_whose_app_cannot_start_ends(celery_yard: Makes, pool: str) -> None:
     """With status 1, as a server does; its jobs wait for the next one."""
     body = HOOKED.replace('say("on_start", os.getpid())', 'raise OSError("no database")')
-    with celery_yard(body, celery=f"theirs.conf.worker_pool = {pool!r}") as it:
+    with celery_yard(HOOKED, celery=f"theirs.conf.worker_pool = {pool!r}") as it:
         it.send('"goes"')
         it.server()
         it.handed_over(1)
+        it.write(body)
         worker = it.worker()
         assert worker.ended() == 1, str(worker.heard)
         assert any("no database" in line for line in worker.heard.told)

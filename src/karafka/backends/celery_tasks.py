@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 
 from celery import Celery, signals
 from celery.concurrency.prefork import TaskPool as Forking
-from celery.exceptions import Ignore, Reject
+from celery.exceptions import Ignore, Reject, TimeLimitExceeded
 from celery.exceptions import Retry as SentAgain
 from celery.worker import state
 from celery.worker.request import Request
@@ -285,18 +285,22 @@ class JobRequest(Request):  # type: ignore[misc]  # it is untyped
         if soft or state.should_terminate:
             super().on_timeout(soft, timeout)
         else:
-            self._lost(TimeLimitError("it could not be interrupted at its time limit, so its process was killed"))
+            self._lost(TimeLimitExceeded(timeout))
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Its process has gone, or the task has ended as it should not."""
-        error = getattr(exc_info.exception, "exc", None) or exc_info.exception
-        if state.should_terminate or self.acknowledged or isinstance(exc_info.exception, SETTLED):
+        """Its process has gone, or the task has ended as it should not. After `on_timeout`, or before, too."""
+        error = exc_info.exception
+        if state.should_terminate or isinstance(error, SETTLED):
             super().on_failure(exc_info, send_failed_event, return_ok)
         else:
-            self._lost(error)
+            self._lost(getattr(error, "exc", None) or error)
 
     def _lost(self, error: BaseException) -> None:
         """A failed try like any other, so that a job which kills its process each time comes to an end."""
+        if self.acknowledged:
+            return
+        if isinstance(error, TimeLimitExceeded):
+            error = TimeLimitError("it could not be interrupted at its time limit, so its process was killed")
         state.task_ready(self)
         try:
             self.task.jobs.settle(self._context, self._payload[0][0], error)
