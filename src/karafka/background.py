@@ -60,12 +60,20 @@ def subscriptions(app: App, weights: Mapping[str, int] | None = None) -> tuple[S
             "no route hands its messages over to a job queue that Kafka is: "
             'topic(…, backend="kafka"), or App(…, backend="kafka")'
         )
+    places = _places(app, routes)
+    shares = _shares({queue for here in places for queue in _queues(here)}, weights)
     found: list[Subscription] = []
-    for first in _distinct(routes):
-        jobs = Jobs(app, [one for one in routes if _same(one, first)])
-        for queue, share in _shares(jobs.known, weights).items():
-            found.append(_subscription(app, first, jobs, queue, share))
+    for here in places:
+        # The jobs of all, for what looks like two clusters may be one by two names; where two are called alike, ours.
+        jobs = Jobs(app, [*(one for one in routes if one.backend == here[0].backend), *here])
+        found += (_subscription(app, here[0], jobs, one, shares[one]) for one in _queues(here) if one in shares)
     return tuple(found)
+
+
+def check_queues(app: App, backend: Backend, asked: Iterable[str]) -> None:
+    """Raises `ConfigError` for a queue of `backend` that no worker has."""
+    there = _queues([one for one in backgrounds(app) if one.backend is backend])
+    _check_queues(there, (one.removesuffix(backend.dead) for one in asked))
 
 
 def has_jobs(app: App) -> bool:
@@ -73,42 +81,57 @@ def has_jobs(app: App) -> bool:
     return any(isinstance(one.backend, KafkaBackend) for one in backgrounds(app))
 
 
-def topics(app: App) -> list[tuple[Settings, str, str]]:
-    """The topics that the app's job queues need: what their groups add to the settings, name, what it is for."""
-    routes = backgrounds(app)
+def topics(app: App, *, unselected: bool = False) -> list[tuple[Settings, str, str]]:
+    """The topics that the app's job queues need: what their groups add to the settings, name, what it is for.
+
+    With `unselected` also those of routes that this process has not.
+    """
     found: dict[tuple[int, str], tuple[Settings, str, str]] = {}
-    for at, first in enumerate(_distinct(routes)):
-        for worker in Known([one for one in routes if _same(one, first)]).workers:
-            for name, said in first.backend.topics(app, worker.queue).items():
-                found[at, name] = first.kafka, name, said
+    for at, here in enumerate(_places(app, backgrounds(app, unselected=unselected))):
+        for queue in _queues(here):
+            for name, said in here[0].backend.topics(app, queue).items():
+                found[at, name] = here[0].kafka, name, said
     return list(found.values())
 
 
-def backgrounds(app: App) -> list[Background]:
+def backgrounds(app: App, *, unselected: bool = False) -> list[Background]:
     """The routes of `app` that hand their messages over. Raises `ConfigError` for routes that cannot work."""
-    routes = (route for one in app.subscriptions() for route in one.routes)
+    routes = (route for one in app.subscriptions(unselected=unselected) for route in one.routes)
     return [route.background for route in routes if route.background is not None]
 
 
-def _same(one: Background, other: Background) -> bool:
-    """Whether their jobs are in the same topics."""
-    return one.backend == other.backend and dict(one.kafka) == dict(other.kafka)
-
-
-def _distinct(routes: Iterable[Background]) -> list[Background]:
-    found: list[Background] = []
-    for one in routes:
-        if not any(_same(one, other) for other in found):
-            found.append(one)
+def _places(app: App, routes: Iterable[Background]) -> list[list[Background]]:
+    """Together those whose jobs are in the same topics, those first that add nothing to the app's settings."""
+    found: list[list[Background]] = []
+    for one in sorted(routes, key=lambda one: bool(one.kafka)):
+        for here in found:
+            if one.backend == here[0].backend and _cluster(app, one) == _cluster(app, here[0]):
+                here.append(one)
+                break
+        else:
+            found.append([one])
     return found
 
 
-def _shares(known: Known, weights: Mapping[str, int] | None) -> Mapping[str, float]:
-    """Queues, and how many workers each may have for one of the lightest."""
-    queues = sorted({one.queue for one in known.workers})
-    for queue in weights or ():
-        if queue not in queues:
-            raise ConfigError(f"-q {queue}: no worker has that queue; there are {', '.join(queues)}")
+def _cluster(app: App, background: Background) -> frozenset[str]:
+    """Which it is: by its brokers, in whatever order; other settings of a group make no other cluster."""
+    servers = str(app.kafka_for(background.kafka)["bootstrap.servers"])
+    return frozenset(one.strip() for one in servers.split(","))
+
+
+def _queues(routes: Collection[Background]) -> list[str]:
+    return sorted({one.queue for one in Known(routes).workers})
+
+
+def _check_queues(there: Collection[str], asked: Iterable[str]) -> None:
+    for queue in asked:
+        if queue not in there:
+            raise ConfigError(f"-q {queue}: no worker has that queue; there are {', '.join(sorted(there))}")
+
+
+def _shares(queues: Collection[str], weights: Mapping[str, int] | None) -> Mapping[str, float]:
+    """How many workers each queue may have for one of the lightest."""
+    _check_queues(queues, weights or ())
     if not weights:
         return dict.fromkeys(queues, 1.0)
     return {queue: weight / min(weights.values()) for queue, weight in weights.items()}
@@ -149,6 +172,11 @@ class Known:
     @property
     def workers(self) -> Sequence[type[Worker]]:
         return tuple(self._workers.values())
+
+    def awaits(self, worker: type[Worker]) -> bool:
+        """Whether any of its jobs may be coroutines: those of its own routes, else of all, for hooks choose workers."""
+        own = [one for one in self._routes.values() if one.worker.cls is worker] or self._routes.values()
+        return any(one.performing.asynchronous for one in own)
 
     def of(self, envelope: Envelope) -> tuple[Background, type[Worker]]:
         """The route that a job belongs to, and the worker that it names. Raises `JobError`."""
@@ -257,8 +285,11 @@ class Through:
     def unsure(self) -> int | None:
         return self._outbox.unsure
 
-    def add(self, offset: int, rows: Iterable[Any]) -> None:  # noqa: ARG002 - that of the message in the envelope
-        self._outbox.add(self._offset, rows)
+    def send(self, offset: int, *letter: Any) -> None:  # noqa: ARG002 - that of the message in the envelope
+        self._outbox.send(self._offset, *letter)
+
+    def add(self, offset: int, letters: Iterable[tuple[Any, ...]]) -> None:  # noqa: ARG002
+        self._outbox.add(self._offset, letters)
 
     def mark(self, at: int, offset: int, assignment: Assignment) -> bool:
         return self._outbox.mark(at, offset, assignment)
@@ -270,12 +301,26 @@ class Through:
 # ── by queues with worker processes of their own ─────────────────────────────────────────────────────────────────
 
 
+def _refuse_alike(routes: Iterable[Background]) -> None:
+    seen: set[tuple[str, str]] = set()
+    for one in routes:
+        if (one.group, one.route) in seen:
+            raise ConfigError(
+                f"group {one.group!r} reads {one.route!r} on two clusters, whose jobs could not be told apart in "
+                f"{one.backend.name}: give one of both groups another name"
+            )
+        seen.add((one.group, one.route))
+
+
 class AppHost:
     """An app in a worker process of another job queue: see `karafka.backends.port.Host`."""
 
     def __init__(self, app: App, backend: Backend) -> None:
+        """Raises `ConfigError` for routes that cannot work."""
         self._app = app
-        self._known = Known([one for one in backgrounds(app) if one.backend is backend])
+        routes = [one for one in backgrounds(app) if one.backend is backend]
+        _refuse_alike(routes)
+        self._known = Known(routes)
         self._producers: list[tuple[Background, Producer]] = []
         self._context = Context()
         self._loop: LoopThread | None = None
@@ -286,13 +331,17 @@ class AppHost:
     def workers(self) -> Sequence[type[Worker]]:
         return self._known.workers
 
+    def awaits(self, worker: type[Worker]) -> bool:
+        return self._known.awaits(worker)
+
     def start(self) -> None:
+        LogListener(self._app.events)
         self._context = copy_context()
         self._lifespan = Lifespan(self._app, self._context, self._running_loop)
         self._lifespan.begin(lambda: False)
         self._context.run(self._app.setup)
 
-    def perform(self, job: object, attempt: int) -> None:
+    def perform(self, job: object, attempt: int, *, struck: type[BaseException] | None = None) -> None:
         envelope = read_plain(job)
         background, worker = self._known.of(envelope)
         performing, producer = background.performing, self._producer(background)
@@ -303,14 +352,14 @@ class AppHost:
             run.finished = 1
 
         def one(run: Run) -> None:
-            performing.perform(run, record, worker.time_limit)
+            performing.perform(run, record, worker.time_limit, struck)
             run.finished = 1
 
         run = Run([record], attempt)
         if performing.asynchronous:
             self._await(Confirmed(one_async, producer).perform(run))
         else:
-            self._context.copy().run(Confirmed(one, producer).perform, run)
+            self._fresh().run(Confirmed(one, producer).perform, run)
 
     def knows(self, job: object) -> bool:
         return self._whose(job) is not None
@@ -346,9 +395,16 @@ class AppHost:
         except JobError:
             return None
 
+    def _fresh(self) -> Context:
+        """The variables that the app began with, and over them those that the queue has set for this job."""
+        context = self._context.copy()
+        for variable, value in copy_context().items():
+            context.run(variable.set, value)
+        return context
+
     def _await(self, performing: Any) -> None:
         """Wait for a coroutine on the loop, in short waits: what interrupts this thread from outside is heard."""
-        answer, cancel = self._running_loop().begin(performing, self._context.copy())
+        answer, cancel = self._running_loop().begin(performing, self._fresh())
         try:
             while not answer.done():
                 with suppress(FutureTimeoutError):

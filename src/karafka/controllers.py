@@ -29,7 +29,7 @@ from karafka.assignment import COMMIT_TIMEOUT, Assignment, TransactedAssignment
 from karafka.contexts import AT_WORK
 from karafka.errors import ConfigError, ResponderError
 from karafka.events import Events
-from karafka.letters import Headers, Moment, Row
+from karafka.letters import Headers, Moment
 from karafka.messages import Batch, Handler, Message, Parse, PartitionHooks, Record, Run, Sends
 from karafka.policy import Asked, AskedBurial, AskedRetry
 from karafka.responders import Responder
@@ -83,7 +83,12 @@ class Answered:
     """What an async perform may await where its answer was given at once."""
 
     def __await__(self) -> Iterator[None]:
-        return iter(())
+        return NO_STEPS
+
+
+# It has no more of them, however often it is asked.
+NO_STEPS: Iterator[None] = iter(())
+ANSWERED = Answered()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,8 @@ class _Base:
     _run: Run
     # Whether it has answered; not there before.
     _responded: bool
-    #: Who performs this message, where its route has a backend and `before_enqueue` chooses another than the route's.
+    #: Who performs its messages, where their route has a backend and names nobody. A `before_enqueue` hook may set
+    #: another for its own: `self.worker = UrgentWorker`.
     worker: type[Worker] | None = None
 
     @classmethod
@@ -155,16 +161,8 @@ class _Base:
 
         Arguments as of `Producer.produce_async`. Raises `InvalidMessageError` for what can never be sent.
         """
-        row = Row(
-            topic=topic,
-            payload=payload,
-            key=key,
-            headers=headers,
-            partition=partition,
-            timestamp=timestamp,
-            label=label,
-        )
-        self._outbox.add(self._offset, (row,))
+        outbox = self._run.outbox or self._nowhere()
+        outbox.send(self._offset, topic, payload, key, headers, partition, timestamp, label)
 
     def respond_with(self, *args: Any, **options: Any) -> Any:
         """Answer by the route's responder: its `respond` is called with these arguments. In `async def` await it.
@@ -178,24 +176,21 @@ class _Base:
                 f"{type(self).__qualname__} has no responder: name one, topic(…, responder=YourResponder), or write "
                 "the class that belongs to it by its name"
             )
-        responder = answering.responder()
+        responder, outbox = answering.responder(), self._run.outbox or self._nowhere()
         if answering.awaited:
-            return self._answer(responder, args, options)
-        self._send_answer(responder.answer(args, options))
-        return Answered() if answering.awaits else None
+            return self._answer(responder, outbox, args, options)
+        outbox.add(self._offset, responder.answer(args, options))
+        self._responded = True
+        return ANSWERED if answering.awaits else None
 
-    async def _answer(self, responder: Responder, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-        self._send_answer(await responder.answer_async(args, options))
-
-    def _send_answer(self, rows: list[Row]) -> None:
-        self._outbox.add(self._offset, rows)
+    async def _answer(
+        self, responder: Responder, outbox: Sends, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> None:
+        outbox.add(self._offset, await responder.answer_async(args, options))
         self._responded = True
 
-    @property
-    def _outbox(self) -> Sends:
-        if self._run.outbox is None:
-            raise RuntimeError("there is no server here that would send what this message sends")
-        return self._run.outbox
+    def _nowhere(self) -> NoReturn:
+        raise RuntimeError("there is no server here that would send what this message sends")
 
     @property
     def _offset(self) -> int:
@@ -464,8 +459,11 @@ def _resolved(of: Any, base: type) -> Any:
         ) from None
 
 
-def ahead_of(controller: type[AnyController], context: Context) -> type[Any] | None:
-    """`controller` for a handler that parses ahead: a subclass with the route's context, and a slot for `params`.
+def ahead_of(
+    controller: type[AnyController], context: Context, perform: Callable[[Any], None] | None = None
+) -> type[Any] | None:
+    """`controller` for a handler that parses ahead: a subclass with the route's context, and a slot for `params`; with
+    another `perform`, if one is given.
 
     Reading `params` then costs what an attribute costs. None where that would not be the same: the class has a
     `params` of its own, or something to say about its subclasses.
@@ -479,6 +477,8 @@ def ahead_of(controller: type[AnyController], context: Context) -> type[Any] | N
         "_context": context,
         "_parsed_ahead": True,
     }
+    if perform is not None:
+        space["perform"] = perform
     return new_class(controller.__name__, (controller,), exec_body=lambda body: body.update(space))
 
 

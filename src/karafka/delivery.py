@@ -12,6 +12,7 @@ from copy import copy
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
+from itertools import islice
 from threading import Lock
 from typing import Any, Protocol, overload
 
@@ -313,11 +314,21 @@ class Handles(Sequence[Handle]):
 
         Raises `PartlyDeliveredError`, which tells of each; `TimeoutError` after `timeout` seconds.
         """
+        self.end(timeout)
+        return self._results()
+
+    def end(self, timeout: float | None = None) -> None:
+        """Wait until all have ended, however. Raises `TimeoutError` after `timeout` seconds. The package's own."""
         by = NEVER if timeout is None else time.monotonic() + timeout
         for handle in self._unended():
             with suppress(DeliveryError):
                 handle.wait(None if by == NEVER else max(0.0, by - time.monotonic()))
-        return self._results()
+
+    async def end_async(self) -> None:
+        """`end` for `async def`."""
+        for handle in self._unended():
+            with suppress(DeliveryError):
+                await handle
 
     def __await__(self) -> Generator[Any, None, list[Delivery]]:
         for handle in self._unended():
@@ -344,6 +355,15 @@ class Handles(Sequence[Handle]):
         results = [one.error or one.result() for one in self._handles]
         said = f"{len(failed)} of {len(results)} messages were not delivered, see `results`; the first: {failed[0]}"
         raise PartlyDeliveredError(said, results) from failed[0]
+
+
+def delivered(handles: Sequence[Handle], known: int) -> int:
+    """How many of `handles` are delivered, from the front; of the first `known` that is known. Any thread."""
+    for handle in islice(handles, known, None):
+        if handle._offset is None:
+            break
+        known += 1
+    return known
 
 
 def no_utf8(error: UnicodeEncodeError) -> Failure:

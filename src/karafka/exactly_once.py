@@ -128,7 +128,7 @@ class ExactlyOnce:
         finished = inner.finished
         while finished:
             position = (run.records[finished - 1].offset() or 0) + 1
-            sent = [one for one in outbox.letters if one[0] < position]
+            sent = outbox.below(position)
             try:
                 self._commit(sent, position)
             except Refusal as refusal:
@@ -147,13 +147,13 @@ class ExactlyOnce:
             break
         return error
 
-    def _commit(self, sent: list[tuple[int, Letter]], position: int) -> None:
+    def _commit(self, sent: list[Letter], position: int) -> None:
         """Raises `Refusal` for what cannot be delivered, `Error` where it was not committed, or nobody knows."""
         transactions = self._producer.transactions
         assert transactions is not None  # noqa: S101 - it was made with a transactional.id
         opened = transactions.begin()
         try:
-            handles = opened.post_many([letter for _, letter in sent])
+            handles = opened.post_many(sent)
             opened.poller.flush(FLUSH)
             _refuse(handles)
             kept = Kept(position, self.beside())

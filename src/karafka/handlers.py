@@ -29,9 +29,9 @@ from karafka.policy import Asked, asked, leaves
 FEW = 8
 
 
-def each_for(controller: type[AnyController], hooks: tuple[str, ...], context: Context) -> Each:
-    """The handler of single messages that does all that `controller` needs."""
-    if told_of_failure(controller):
+def each_for(controller: type[AnyController], hooks: tuple[str, ...], context: Context, *, tells: bool) -> Each:
+    """The handler of single messages; where it `tells`, it tells controllers of their failures."""
+    if tells:
         return (FailingExpecting if _expecting(context) else Failing)(controller, hooks, context)
     return (Expecting if _expecting(context) else Each)(controller, hooks, context)
 
@@ -48,13 +48,13 @@ def handler_for(controller: type[AnyController], context: Context) -> Handler:
     if issubclass(controller, BatchController):
         batches = (ExpectingBatches if _expecting(context) else Batches)(controller, hooks, context)
         return batches.perform_async if asynchronous else batches.perform
-    each = each_for(controller, hooks, context)
+    each = each_for(controller, hooks, context, tells=told_of_failure(controller))
     if asynchronous:
         return each.perform_async
-    if type(each) is not Each:
+    if told_of_failure(controller):
         return each.perform
     if CAN_BE_TOLD and not hooks and context.decode is not None and touches_params_first(controller.perform):
-        ahead = ahead_of(controller, context)
+        ahead = ahead_of(controller, context, _answering(controller, context) if _expecting(context) else None)
         if ahead is not None:
             return Together(Ahead(ahead, context.decode, each), each).perform
     return each.perform
@@ -375,8 +375,11 @@ class Expecting(Each):
     """`Each`, where every message is to be answered by the route's responder."""
 
     def _ended(self, controller: Any) -> None:
-        super()._ended(controller)
-        _see_answered(self._context, controller, controller._record)
+        message = controller._message
+        if message is not None and message.error is not None:
+            raise message.error
+        if not getattr(controller, "_responded", False):
+            _see_unanswered(self._context, controller, controller._record)
 
 
 class ExpectingBatches(Batches):
@@ -384,7 +387,9 @@ class ExpectingBatches(Batches):
 
     def _ended(self, controller: Any) -> None:
         super()._ended(controller)
-        _see_answered(self._context, controller, controller._run.records[controller._run.finished])
+        if not getattr(controller, "_responded", False):
+            run = controller._run
+            _see_unanswered(self._context, controller, run.records[run.finished])
 
 
 class Failing(Each):
@@ -437,10 +442,21 @@ def _note(error: BaseException, raised: Exception) -> None:
     error.add_note(f"after_failure of it failed too: {type(raised).__name__}: {words(raised)}")
 
 
-def _see_answered(context: Context, controller: Any, record: Record) -> None:
-    """It has ended well; but without an answer the message is not finished, unless the route says otherwise."""
-    if getattr(controller, "_responded", False):
-        return
+def _answering(controller: type[Any], context: Context) -> Callable[[Any], None]:
+    """The `perform` of a controller whose every message is to be answered, for `Ahead`, which does not look."""
+    plain = controller.perform
+
+    def perform(self: Any) -> None:
+        if (answer := plain(self)) is not None:
+            refuse_unperformed(answer)
+        if not getattr(self, "_responded", False):
+            _see_unanswered(context, self, self._record)
+
+    return perform
+
+
+def _see_unanswered(context: Context, controller: Any, record: Record) -> None:
+    """It has ended well, but without an answer: the message is not finished, unless the route says otherwise."""
     answering, name = context.answering, type(controller).__qualname__
     assert answering is not None  # noqa: S101 - else nobody looks
     responder = answering.responder.__qualname__

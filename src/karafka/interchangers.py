@@ -7,6 +7,7 @@ server never parses it.
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
+from inspect import iscoroutinefunction
 from typing import Any, ClassVar
 
 from karafka.errors import ConfigError, InterchangeError
@@ -50,9 +51,14 @@ class Binary(Interchanger):
 
 
 def check_interchanger(where: str, interchanger: object) -> None:
-    """Raises `ConfigError` for what is none."""
-    if isinstance(interchanger, type) or not (hasattr(interchanger, "encode") and hasattr(interchanger, "decode")):
+    """Raises `ConfigError` for what is none, or would have to be awaited."""
+    if not isinstance(interchanger, Interchanger):
         raise ConfigError(
-            f"{where}: interchanger={interchanger!r}, but an Interchanger is expected, such as Binary(): it needs "
-            "encode(params) and decode(carried)"
+            f"{where}: interchanger={interchanger!r}, but an Interchanger is expected, such as Binary(): subclass it, "
+            "and write encode(params) and decode(carried)"
         )
+    for name in ("encode", "decode"):
+        if iscoroutinefunction(getattr(interchanger, name)):
+            raise ConfigError(
+                f"{where}: {name} of {interchanger!r} is a coroutine function, which nobody awaits: make it a plain one"
+            )

@@ -501,6 +501,7 @@ class Lanes(Partition):
             return self._settle_together(outcome)
         del self.out[job]
         run = job.run
+        self.sends = run.outbox is not None and run.outbox.used
         records, finished = run.records, run.finished
         length = len(records)
         self._count_out -= length - (self._early.pop(job, 0) if self._early else 0)

@@ -37,6 +37,10 @@ class Row(TypedDict):
     label: NotRequired[Any]
 
 
+# Payloads of exactly these types are never sent as they are.
+WRITTEN = frozenset({dict, list})
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """A message on its way through `before_send`, as it was given; change it by `dataclasses.replace`."""
@@ -111,10 +115,11 @@ def written(generate: Callable[[Any], bytes], topic: str, key: Key, payload: Any
 
     Raises `InvalidMessageError`, saying where in the payload, if that can be told.
     """
-    if payload is None or isinstance(payload, bytes | str):
-        return payload
-    if isinstance(payload, bytearray | memoryview):
-        return bytes(payload)
+    if payload.__class__ not in WRITTEN:  # which is sooner asked than what follows
+        if payload is None or isinstance(payload, bytes | str):
+            return payload
+        if isinstance(payload, bytearray | memoryview):
+            return bytes(payload)
     try:
         value = generate(payload)
     except Exception as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Event, RLock, Thread, get_ident
 from time import monotonic
 from typing import TypeVar
@@ -19,7 +20,11 @@ T = TypeVar("T")
 # How often it is looked whether somebody is over time, in seconds.
 LOOK = 0.1
 
-# A call by `ctypes` that keeps the GIL. Takes a thread's number and a type of exception, or null to take it back.
+# Who is struck may clean up. Who has not ended after so many seconds is struck again: it may have caught that, or it
+# came where Python ignores what is raised.
+AGAIN = 5.0
+
+# A call by `ctypes` that keeps the GIL. Takes a thread's number and a type of exception.
 _raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
 
@@ -28,16 +33,18 @@ class _Struck(BaseException):
 
 
 class _Timed:
-    """One call under a limit. Its lock belongs to whoever decides, the watching thread or the timed one, which of both
-    was first. The timed one may be struck anywhere, so that it may have to take the lock twice: an `RLock`.
+    """One call under a limit. Whoever strikes holds its lock, and so does who ends it: then nobody strikes. The timed
+    thread may be struck with the lock in its hand, so that it may have to take it twice: an `RLock`.
     """
 
-    __slots__ = ("deadline", "lock", "over", "struck", "thread")
+    __slots__ = ("deadline", "ended", "lock", "over", "struck", "thread")
 
     def __init__(self, deadline: float) -> None:
         self.thread = get_ident()
         self.deadline = deadline
-        self.over = self.struck = False
+        #: Its function has come to its end; and what was on its way to it has, too.
+        self.over = self.ended = False
+        self.struck = False
         self.lock = RLock()
 
     def strike(self) -> None:
@@ -46,18 +53,29 @@ class _Timed:
             try:
                 if not self.over:
                     self.struck = True
+                    self.deadline += AGAIN
                     _raise_in(ctypes.c_ulong(self.thread), ctypes.py_object(_Struck))
             finally:
                 self.lock.release()
 
     def end(self) -> None:
-        """Nothing strikes any more once this has returned; the timed thread's. May be struck itself, once: then it is
-        called again.
+        """It is over: nothing strikes any more once this has returned. The timed thread's, which is struck here too, by
+        what was on its way: then it has to call it again.
         """
         with self.lock:
-            self.over = True
-            if self.struck:
-                _raise_in(ctypes.c_ulong(self.thread), None)
+            struck = self.struck
+        if struck:
+            _feel()
+        self.ended = True
+
+
+def _feel() -> None:
+    """What this thread was struck by and has not felt is felt here. To take it back, by null, would leave the
+    interpreter looking for it at each step, for good: it is looked for until one is found.
+    """
+    with suppress(_Struck):
+        while True:
+            _raise_in(ctypes.c_ulong(get_ident()), ctypes.py_object(_Struck))
 
 
 class TimeLimits:
@@ -80,9 +98,16 @@ class TimeLimits:
                 self._timed[timed] = None
                 done.append(function())
             finally:
+                # Before anything is called: from here on nobody begins to strike.
+                timed.over = True
                 timed.end()
         except _Struck as struck:
-            timed.end()
+            # One strike may have been waiting to be felt, and another one under way.
+            while not timed.ended:
+                try:
+                    timed.end()
+                except _Struck:
+                    continue
             if not done:
                 raise TimeLimitError(f"it took longer than its time_limit of {seconds:g} s") from struck
         finally:

@@ -289,8 +289,11 @@ class Sends(Protocol):
     def unsure(self) -> int | None:
         """The offset of the first message that has sent what is not confirmed; None if there is none. Any thread."""
 
-    def add(self, offset: int, rows: Iterable[Any]) -> None:
-        """What the message at `offset` sends, as `Producer.produce_many_async` takes it: all of it, or nothing."""
+    def send(self, offset: int, *letter: Any) -> None:
+        """What the message at `offset` sends: the arguments of `Producer.produce_async`, in their order."""
+
+    def add(self, offset: int, letters: Iterable[tuple[Any, ...]]) -> None:
+        """The same for several: all of them, or none."""
 
     def mark(self, at: int, offset: int, assignment: Assignment) -> bool:
         """The message `at` marks the one at `offset`: now, or once all that was sent before is confirmed."""

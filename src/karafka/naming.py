@@ -33,11 +33,11 @@ class Found(Generic[T]):
     source: str
 
 
-def belonging(controller: type, kind: str, base: type[T]) -> Found[T] | None:
+def belonging(controller: type, kind: str, base: type[T], otherwise: str) -> Found[T] | None:
     """The `kind` ("Responder") of `controller` by its name, a subclass of `base`; None if there is none.
 
-    Raises `ConfigError` for something else of that name, and for a module beside the controller's that cannot be
-    imported.
+    Raises `ConfigError` for something else of that name, which says what to do `otherwise`, and for a module beside the
+    controller's that cannot be imported.
     """
     outside, _, name = controller.__qualname__.rpartition(".")
     if not name.endswith(CONTROLLER) or "<locals>" in outside:
@@ -50,7 +50,7 @@ def belonging(controller: type, kind: str, base: type[T]) -> Found[T] | None:
         if not isinstance(found, type) or not issubclass(found, base):
             raise ConfigError(
                 f"{module.__name__}.{wanted} is named as the {kind.lower()} of {controller.__qualname__}, but is no "
-                f"{base.__qualname__}: make it one, or write topic(…, {kind.lower()}=None)"
+                f"{base.__qualname__}: make it one, or {otherwise}"
             )
         return Found(found, f"by its name, in {module.__name__}")
     return None

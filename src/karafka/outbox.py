@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from copy import copy
 from inspect import iscoroutinefunction
+from itertools import starmap
 from threading import Lock
 from typing import Any
 
 from karafka.assignment import Assignment
 from karafka.clock import NEVER
-from karafka.delivery import Handle, Handles
-from karafka.errors import DeliveryError, PartlyDeliveredError, QueueFullError
-from karafka.letters import Letter, Row
+from karafka.delivery import Handle, Handles, delivered
+from karafka.errors import DeliveryError, QueueFullError
+from karafka.letters import Letter
 from karafka.messages import Handler, Run
 from karafka.policy import asked
 from karafka.producer import Producer
@@ -37,39 +38,70 @@ class Outbox:
     The worker's, but for `post_early` and `unsure`, which are the listener's.
     """
 
-    __slots__ = ("_broken", "_lock", "_marks", "_posted", "_producer", "_sure", "letters", "over", "used")
+    __slots__ = (
+        "_broken",
+        "_lock",
+        "_marks",
+        "_offsets",
+        "_posted",
+        "_posted_offsets",
+        "_producer",
+        "_sure",
+        "letters",
+        "over",
+        "used",
+    )
 
     def __init__(self, producer: Producer) -> None:
         self._producer = producer
         #: What is not on its way yet, in the order it was sent.
-        self.letters: list[tuple[int, Letter]] = []
+        self.letters: list[Letter] = []
+        # Of each, which message has sent it.
+        self._offsets: list[int] = []
         #: Whether its run has ended.
         self.over = False
         #: Whether anything was sent by it.
         self.used = False
         # What was marked while something was not confirmed.
         self._marks: list[tuple[int, int, Assignment]] = []
-        self._posted: list[tuple[int, Handle]] = []
+        self._posted: list[Handle] = []
+        self._posted_offsets: list[int] = []
         # So many of them are confirmed, from the front, as far as anyone has looked.
         self._sure = 0
         # Whether one was refused for good: what is behind it would only be sent again.
         self._broken = False
         self._lock = Lock()
 
-    def add(self, offset: int, rows: Iterable[Row]) -> None:
-        """Keep what the message at `offset` sends, all of it or nothing; checked now.
+    def send(self, offset: int, *letter: Any) -> None:
+        """Keep what the message at `offset` sends, checked now: the arguments of `Producer.letter`, in their order.
 
         Raises `InvalidMessageError`, `RuntimeError`.
         """
-        letters = [(offset, self._producer.letter(**row)) for row in rows]
+        made = self._producer.letter(*letter)
         with self._lock:
-            if self.over and letters:
-                raise RuntimeError(
-                    f"a message to {letters[0][1].topic!r} comes after the perform that sends it has ended: too late "
-                    "for its transaction, or for its offset to wait for it"
-                )
-            self.used = self.used or bool(letters)
-            self.letters += letters
+            if self.over:
+                raise self._late(made)
+            self.used = True
+            self._offsets.append(offset)
+            self.letters.append(made)
+
+    def add(self, offset: int, letters: Iterable[tuple[Any, ...]]) -> None:
+        """The same for several, all of them or none."""
+        made = list(starmap(self._producer.letter, letters))
+        if not made:
+            return
+        with self._lock:
+            if self.over:
+                raise self._late(made[0])
+            self.used = True
+            self._offsets += [offset] * len(made)
+            self.letters += made
+
+    def _late(self, letter: Letter) -> RuntimeError:
+        return RuntimeError(
+            f"a message to {letter.topic!r} comes after the perform that sends it has ended: too late for its "
+            "transaction, or for its offset to wait for it"
+        )
 
     def mark(self, at: int, offset: int, assignment: Assignment) -> bool:
         """The message `at` marks the one at `offset`: now, or once all that was sent before is confirmed; never if that
@@ -90,19 +122,24 @@ class Outbox:
     def unsure(self) -> int | None:
         """The offset of the first message that has sent what is not confirmed; None if there is none. Any thread."""
         # In this order: what is not among those that wait any more is among those that are on their way.
-        waits = self.letters[0][0] if self.letters else None
-        posted, sure = self._posted, self._sure
-        while sure < len(posted) and posted[sure][1].done and posted[sure][1].error is None:
-            sure += 1
-        self._sure = sure
-        return posted[sure][0] if sure < len(posted) else waits
+        offsets = self._offsets
+        waits = offsets[0] if offsets else None
+        posted = self._posted
+        self._sure = sure = delivered(posted, self._sure)
+        return self._posted_offsets[sure] if sure < len(posted) else waits
 
     @property
     def error(self) -> DeliveryError | None:
         """Why the message at `unsure` is not confirmed; None where nobody has said so."""
-        posted, first = self._posted, self.unsure
-        at = self._sure
-        return posted[at][1].error if first is not None and at < len(posted) else None
+        posted = self._posted
+        sure = delivered(posted, self._sure)
+        return posted[sure].error if sure < len(posted) else None
+
+    def below(self, offset: int) -> list[Letter]:
+        """What messages below `offset` sent, in order, and is not on its way."""
+        if not self._offsets or self._offsets[-1] < offset:
+            return self.letters
+        return [one for at, one in zip(self._offsets, self.letters, strict=True) if at < offset]
 
     def post(self, before: int, by: float = NEVER, unless: Callable[[], bool] = bool) -> QueueFullError | None:
         """Put on its way, in order, what messages below `before` sent; on threads it waits for room: until `by`, unless
@@ -118,22 +155,44 @@ class Outbox:
             try:
                 if not self.over:
                     self._post(before, 0.0)
+                    self._count_marks()
             finally:
                 self._lock.release()
 
+    def _count_marks(self) -> None:
+        """Those behind which nothing is unconfirmed any more."""
+        unsure, marks = self.unsure, self._marks
+        while marks and (unsure is None or marks[0][0] < unsure):
+            _, offset, assignment = marks.pop(0)
+            assignment.mark(offset)
+
     def _post(self, before: int, by: float, unless: Callable[[], bool] = bool) -> QueueFullError | None:
-        due = [one for one in self.letters if one[0] < before]
+        due = self.below(before)
         if not due or self._broken:
             return None
-        handles = self._producer.post_many([letter for _, letter in due], by, in_order=True, unless=unless)
+        handles = self._producer.post_many(due, by, in_order=True, unless=unless)
         error = handles[-1].error
         full = error if isinstance(error, QueueFullError) else None
         self._broken = error is not None and full is None
         if full is not None:
             handles.pop()
-        self._posted += [(at, handle) for (at, _), handle in zip(due, handles, strict=False)]
-        self.letters = due[len(handles) :] + [one for one in self.letters if one[0] >= before]
+        self._move(before, handles)
         return full
+
+    def _move(self, before: int, handles: list[Handle]) -> None:
+        """The first of those below `before` are on their way."""
+        count, offsets, letters = len(handles), self._offsets, self.letters
+        if offsets[-1] >= before:  # they may lie between others
+            places = [at for at, one in enumerate(offsets) if one < before][:count]
+            moved = [offsets[at] for at in places]
+            left = sorted(set(range(len(offsets))) - set(places))
+            offsets, letters = [offsets[at] for at in left], [letters[at] for at in left]
+        else:
+            moved, offsets, letters = offsets[:count], offsets[count:], letters[count:]
+        # In this order, for `unsure`.
+        self._posted_offsets += moved
+        self._posted += handles
+        self._offsets, self.letters = offsets, letters
 
     def close(self) -> None:
         """Its run has ended: nothing more is taken, and nobody else puts anything on its way."""
@@ -143,7 +202,7 @@ class Outbox:
     @property
     def handles(self) -> Handles:
         """All that is on its way, or was."""
-        return Handles([handle for _, handle in self._posted])
+        return Handles(self._posted)
 
 
 class Confirmed:
@@ -183,8 +242,7 @@ class Confirmed:
         handles = outbox.handles
         while not wait.over():
             with suppress(TimeoutError):
-                with suppress(PartlyDeliveredError):
-                    handles.wait(LOOK)
+                handles.end(LOOK)
                 break
         wait.conclude(outbox, full)
 
@@ -200,8 +258,7 @@ class Confirmed:
         while not wait.over():
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK):
-                    with suppress(PartlyDeliveredError):
-                        await handles
+                    await handles.end_async()
                 break
         wait.conclude(outbox, full)
 

@@ -117,8 +117,11 @@ def _converting(parse: Callable[[bytes], Any], of: Any) -> Callable[[bytes], Any
     return parse if of is Any else lambda raw: converted(parse(raw), of)
 
 
-def converted(payload: Any, of: Any) -> Any:
-    """`payload` as type `of`, which it may be already. Raises `msgspec.ValidationError`."""
+def converted(payload: Any, of: Any, *, text_keys: bool = False) -> Any:
+    """`payload` as type `of`, which it may be already; `text_keys`: its dicts have keys as JSON has them, text alone.
+
+    Raises `msgspec.ValidationError`.
+    """
     if of is Any or (isinstance(of, type) and not is_typeddict(of) and isinstance(payload, of)):
         return payload
-    return msgspec.convert(payload, of)
+    return msgspec.convert(payload, of, str_keys=text_keys)

@@ -7,7 +7,7 @@ for each job. Both make controllers as `Each` does: hooks run in the server alon
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
@@ -36,7 +36,7 @@ class Background:
     """How the messages of a route are performed in the background."""
 
     group: str
-    #: As the route shows itself: its topic, or its pattern.
+    #: Its topic, or its pattern between slashes.
     route: str
     #: What the group adds to the app's settings of the client.
     kafka: Settings
@@ -51,15 +51,16 @@ class Enqueue(Each):
 
     def __init__(self, controller: type[Any], context: Context, background: Background) -> None:
         super().__init__(controller, hooks_of(controller), context)
+        if not self._hooks:
+            self._foretell = None  # nobody looks at the payload here
         self._background = background
         self._app: Application = context.app
-        self._declared = payload_type(controller) is not Any
+        self._of = payload_type(controller)
 
     @property
     def handler(self) -> Handler:
-        """A coroutine function where something of the route must be awaited."""
-        hooks = any(iscoroutinefunction(getattr(self._controller, one)) for one in self._hooks)
-        return self.perform_async if hooks or self._foretell is not None else self.perform
+        """A coroutine function where `perform` is one: then hooks may give back what is to be awaited."""
+        return self.perform_async if iscoroutinefunction(self._controller.perform) else self.perform
 
     def perform(self, run: Run) -> None:
         """Called in a context of its own, which is enough where no code of the user's runs."""
@@ -102,29 +103,25 @@ class Enqueue(Each):
         """The job of its message, packed; what hands it over."""
         background, record = self._background, controller._record  # noqa: SLF001 - the slots are the engine's own
         worker = background.worker.cls
-        if controller.worker is not None:
-            worker = check_worker(f"{type(controller).__qualname__}.worker", controller.worker)
+        if controller.worker is not self._controller.worker:
+            where = f"{self._controller.__qualname__}: self.worker"
+            worker = check_worker(where, controller.worker)
+            background.backend.check(where, worker)
         message = controller._message  # noqa: SLF001
         parsed = message is not None and message.parsed
         envelope = packed(
             record,
             message.payload if parsed else None,
             parsed=parsed,
+            of=self._of,
             interchanger=background.interchanger,
-            declared=self._declared,
             enqueued=time(),
             group=background.group,
             route=background.route,
             worker=named(worker),
         )
-        outbox = controller._run.outbox  # noqa: SLF001
-        offset = record.offset() or 0
-        send = partial(_send, outbox, offset)
+        send = partial(controller._run.outbox.send, record.offset() or 0)  # noqa: SLF001
         return partial(background.backend.enqueue, self._app, envelope, worker, send)
-
-
-def _send(outbox: Any, offset: int, row: Any) -> None:
-    outbox.add(offset, (row,))
 
 
 class Performing:
@@ -133,7 +130,8 @@ class Performing:
     def __init__(self, controller: type[AnyController], context: Context, interchanger: Interchanger) -> None:
         of = payload_type(controller)
         context = replace(context, parse=unpacking(context.parse, of), decode=None)
-        self._each = each_for(controller, (), context)
+        # Told of failures here: the time limit is that of the try alone.
+        self._each = each_for(controller, (), context, tells=False)
         self._interchanger = interchanger
         self.controller = controller
         self.asynchronous = iscoroutinefunction(controller.perform)
@@ -142,18 +140,22 @@ class Performing:
         """The message out of its envelope. Raises `ParseError`."""
         return Carried(envelope, self._interchanger)
 
-    def perform(self, run: Run, record: Record, limit: float | None) -> None:
-        """One try of a job, which may take `limit` seconds. `run` says which try, and takes what it sends.
+    def perform(self, run: Run, record: Record, limit: float | None, struck: type[BaseException] | None = None) -> None:
+        """One try of a job, which may take `limit` seconds. `run` says which try, and takes what it sends. `struck`:
+        another watches the time, and raises that in this thread when it is over.
 
         Raises what `perform` raises, `ParseError`, `TimeLimitError`.
         """
         controller = self._each.made(run, record, run.attempt)
-        if limit is None:
-            self._each.through(controller)
-            return
+        through = partial(self._each.through, controller)
         try:
-            _LIMITS.call(partial(self._each.through, controller), limit)
-        except TimeLimitError as error:
+            if struck is not None:
+                _struck(through, limit, struck)
+            elif limit is None:
+                through()
+            else:
+                _LIMITS.call(through, limit)
+        except (Exception, BaseExceptionGroup) as error:
             tell_failure(controller, error)
             raise
 
@@ -162,11 +164,24 @@ class Performing:
         controller = self._each.made(run, record, run.attempt)
         AT_WORK.set((self.controller.__qualname__, record))
         try:
+            await self._within(limit, self._each.through_async(controller))
+        except (Exception, BaseExceptionGroup) as error:
+            await tell_failure_async(controller, error)
+            raise
+
+    @staticmethod
+    async def _within(limit: float | None, performing: Awaitable[None]) -> None:
+        try:
             async with asyncio.timeout(limit) as timeout:
-                await self._each.through_async(controller)
+                await performing
         except TimeoutError as error:
             if not timeout.expired():
                 raise
-            late = TimeLimitError(f"it took longer than its time_limit of {limit:g} s")
-            await tell_failure_async(controller, late)
-            raise late from error
+            raise TimeLimitError(f"it took longer than its time_limit of {limit:g} s") from error
+
+
+def _struck(through: Callable[[], None], limit: float | None, struck: type[BaseException]) -> None:
+    try:
+        through()
+    except struck as error:
+        raise TimeLimitError(f"it took longer than its time_limit of {limit:g} s") from error

@@ -404,7 +404,10 @@ class Producer:
                     "the one it was given or another; to refuse a message, let it raise"
                 )
             topic, payload, key, headers, partition, timestamp, label = changed.fields
-        write = self._writers.of(topic)
+        try:
+            write = self._writers[topic]
+        except TypeError:
+            write = self._writers.of(topic)
         value = payload if payload.__class__ in AS_IT_IS else written(write, topic, key, payload)
         if key.__class__ not in AS_IT_IS:
             check_key(topic, key)

@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import isasyncgenfunction, isawaitable, iscoroutinefunction, isgeneratorfunction
+from itertools import chain
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeAlias
 
 from karafka.application import Producing
 from karafka.checks import check_topic
@@ -24,6 +25,9 @@ from karafka.delivery import Delivery
 from karafka.errors import ConfigError, ResponderError
 from karafka.letters import Headers, Key, Row, written
 from karafka.parsers import Parser, check_parser
+
+# Topic, payload, key, headers and partition of a message.
+Sent: TypeAlias = tuple[str, Any, Key, Headers | None, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +82,17 @@ class Responder:
 
     #: All topics that it may send to, by name.
     topics: ClassVar[Mapping[str, OutgoingTopic]] = {}
+    # What must be sent to, by name.
+    _required: ClassVar[tuple[str, ...]] = ()
     # What was sent so far, by topic, in the order of first use.
-    _sent: dict[str, list[Row]]
-
-    def __new__(cls, *_args: Any, **_options: Any) -> Self:
-        made = super().__new__(cls)
-        made._sent = {}  # not in __init__, which is the user's
-        return made
+    _sent: dict[str, list[Sent]] | None = None
+    # Whether something of it is not as declared.
+    _amiss = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.topics = _topics_of(cls)
+        cls._required = tuple(topic.name for topic in cls.topics.values() if topic.required)
         respond = cls.respond
         if isgeneratorfunction(respond) or isasyncgenfunction(respond):
             raise ConfigError(
@@ -112,17 +116,25 @@ class Responder:
 
         Raises `InvalidMessageError` for a payload that its parser cannot write.
         """
-        name = topic.name if isinstance(topic, OutgoingTopic) else topic
+        name = topic if isinstance(topic, str) else topic.name
         declared = self.topics.get(name)
-        row = Row(topic=name, payload=payload, key=key, headers=headers, partition=partition)
         if declared is not None:
             if key is None and declared.key is not None:
-                row["key"] = declared.key(payload)
+                key = declared.key(payload)
             if partition is None and declared.partitioner is not None:
-                row["partition"] = declared.partitioner(payload)
+                partition = declared.partitioner(payload)
             if declared.parser is not None:
-                row["payload"] = written(declared.parser.generate, name, row["key"], payload)
-        self._sent.setdefault(name, []).append(row)
+                payload = written(declared.parser.generate, name, key, payload)
+        else:
+            self._amiss = True
+        one, sent = (name, payload, key, headers, partition), self._sent
+        if sent is None:
+            self._sent = {name: [one]}
+        elif name in sent:
+            sent[name].append(one)
+            self._amiss = self._amiss or declared is None or not declared.multiple
+        else:
+            sent[name] = [one]
 
     @classmethod
     def call(cls, *args: Any, producer: Producing, **options: Any) -> list[Delivery]:
@@ -132,25 +144,25 @@ class Responder:
         """
         if iscoroutinefunction(cls.respond):
             raise ConfigError(f"{cls.__qualname__}.respond is async: await {cls.__qualname__}.call_async(…)")
-        return producer.produce_many_sync(cls().answer(args, options))
+        return producer.produce_many_sync(_rows(cls().answer(args, options)))
 
     @classmethod
     async def call_async(cls, *args: Any, producer: Producing, **options: Any) -> list[Delivery]:
         """`call` for `async def`; `respond` may be either."""
         responder = cls()
-        rows = (
+        sent = (
             await responder.answer_async(args, options)
             if iscoroutinefunction(cls.respond)
             else responder.answer(args, options)
         )
-        return await producer.produce_many_async(rows)
+        return await producer.produce_many_async(_rows(sent))
 
     # ── the package's own ────────────────────────────────────────────────────────────────────────────────────
 
-    def answer(self, args: tuple[Any, ...], options: dict[str, Any]) -> list[Row]:
+    def answer(self, args: tuple[Any, ...], options: dict[str, Any]) -> list[Sent]:
         """What `respond` sends, topics in the order of first use. Raises `ResponderError`."""
         answer = self.respond(*args, **options)
-        if isawaitable(answer):
+        if answer is not None and isawaitable(answer):
             if hasattr(answer, "close"):
                 answer.close()
             raise ConfigError(
@@ -159,18 +171,25 @@ class Responder:
             )
         return self._checked()
 
-    async def answer_async(self, args: tuple[Any, ...], options: dict[str, Any]) -> list[Row]:
+    async def answer_async(self, args: tuple[Any, ...], options: dict[str, Any]) -> list[Sent]:
         """The same where it is `async def`."""
         await self.respond(*args, **options)
         return self._checked()
 
-    def _checked(self) -> list[Row]:
-        wrong = list(_wrong(self.topics, self._sent))
-        if wrong:
-            raise ResponderError(
-                f"{type(self).__qualname__} has sent nothing, because {'; '.join(wrong)}", problems=wrong
-            )
-        return [row for rows in self._sent.values() for row in rows]
+    def _checked(self) -> list[Sent]:
+        sent = self._sent or {}
+        if not self._amiss and all(map(sent.__contains__, self._required)):
+            return list(chain.from_iterable(sent.values()))
+        wrong = list(_wrong(self.topics, sent))
+        raise ResponderError(f"{type(self).__qualname__} has sent nothing, because {'; '.join(wrong)}", problems=wrong)
+
+
+def _rows(sent: list[Sent]) -> list[Row]:
+    """As producers take them."""
+    return [
+        Row(topic=topic, payload=payload, key=key, headers=headers, partition=partition)
+        for topic, payload, key, headers, partition in sent
+    ]
 
 
 def check_responder(where: str, responder: object) -> None:
@@ -211,7 +230,7 @@ def _topics_of(responder: type[Responder]) -> Mapping[str, OutgoingTopic]:
     return MappingProxyType({name: topic for name, (topic, _) in topics.items()})
 
 
-def _wrong(topics: Mapping[str, OutgoingTopic], sent: Mapping[str, list[Row]]) -> Iterator[str]:
+def _wrong(topics: Mapping[str, OutgoingTopic], sent: Mapping[str, list[Sent]]) -> Iterator[str]:
     """What was not done as declared, each in words."""
     for name, rows in sent.items():
         if name not in topics:

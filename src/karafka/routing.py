@@ -379,8 +379,11 @@ class Routes:
         lines = (line for group in self._groups for line in group.topics)
         return frozenset(line.options.dead_letter.topic for line in lines if line.options.dead_letter is not None)
 
-    def subscriptions(self, events: Events, app: Application) -> tuple[Subscription, ...]:
-        """What there is to read, a listener each: the routes of a group on one cluster, with their handlers made."""
+    def subscriptions(self, events: Events, app: Application, *, unselected: bool = False) -> tuple[Subscription, ...]:
+        """What there is to read, a listener each: the routes of a group on one cluster, with their handlers made.
+
+        With `unselected` also that which other processes read.
+        """
         self._refuse_loops()
         by_group: dict[str, list[Group]] = {}
         for one in self._groups:
@@ -390,7 +393,9 @@ class Routes:
                 group=name,
                 kafka=kafka,
                 lines=tuple(lines),
-                routes=tuple(self._route(name, one, kafka, events, app) for one in lines if self._wanted(name, one)),
+                routes=tuple(
+                    self._route(name, one, kafka, events, app) for one in lines if unselected or self._wanted(name, one)
+                ),
             )
             for name, parts in by_group.items()
             for kafka, lines in _by_cluster(parts)
@@ -490,9 +495,15 @@ class Routes:
             )
         worker = Found(options.worker, NAMED) if options.worker is not None else worker_of(controller)
         backend.check(where, worker.cls)
+        for needed in backend.topics(context.app, worker.cls.queue):
+            check_topic(needed, f"{where}: {worker.cls.__qualname__}.queue")
+            if self.config.topic_mapper is not None:
+                mapped(self.config.topic_mapper, needed)
         interchanger = options.interchanger or Interchanger()
         performing = Performing(controller, context, interchanger)
-        return Background(group, line.shown, kafka, backend, worker, interchanger, performing)
+        # No topic has a slash in its name: a pattern is not taken for the topic that is called like it.
+        route = line.shown if isinstance(line.name, str) else f"/{line.shown}/"
+        return Background(group, route, kafka, backend, worker, interchanger, performing)
 
 
 def _responder(line: Topic) -> Found[Responder] | None:
@@ -500,7 +511,7 @@ def _responder(line: Topic) -> Found[Responder] | None:
     named = line.options.responder
     if not isinstance(named, Unsaid):
         return None if named is None else Found(named, NAMED)
-    if (found := belonging(line.controller, "Responder", Responder)) is not None:
+    if (found := belonging(line.controller, "Responder", Responder, "write topic(…, responder=None)")) is not None:
         check_responder(f"topic({line.shown!r})", found.cls)
     return found
 

@@ -512,11 +512,11 @@ class Server:
         return self._own[id(subscription)]
 
     def _wanted(self, subscription: Subscription) -> Callable[[str], bool] | None:
-        """Which topics the patterns take: none that dead letters of ours go to."""
+        """Which topics the patterns take: none that dead letters or jobs of ours go to."""
         if not subscription.patterns:
             return None
-        graves = self.app.routes.graves
-        return lambda name: name not in graves and subscription.route_for(name) is not None
+        own = self.app.routes.graves | {name for _, name, _ in background.topics(self.app, unselected=True)}
+        return lambda name: name not in own and subscription.route_for(name) is not None
 
     def _work(self, route: Route, subscription: Subscription) -> Work:
         burier = self._burier(route, subscription)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from types import new_class
+from types import ModuleType, new_class
 from typing import Any, ClassVar
 
 from karafka.checks import number, whole
@@ -14,6 +14,8 @@ from karafka.policy import Backoff
 
 # The class that workers are made from which nobody wrote, where there is one.
 APPLICATION = "ApplicationWorker"
+# What a class is made for that nobody wrote.
+_MADE_FOR = "__karafka_made_for__"
 _QUEUE = re.compile(r"[a-zA-Z0-9._-]{1,100}")
 
 
@@ -59,20 +61,25 @@ def check_worker(where: str, worker: object) -> type[Worker]:
 
 
 def worker_of(controller: type) -> Found[Worker]:
-    """The worker of `controller` by its name; made where there is none. Raises `ConfigError`."""
-    found = belonging(controller, "Worker", Worker)
+    """The worker that `controller` names, or that belongs to it by its name; made where there is none.
+
+    Raises `ConfigError`.
+    """
+    if (own := getattr(controller, "worker", None)) is not None:
+        return Found(check_worker(f"{controller.__qualname__}.worker", own), "named by its controller")
+    found = belonging(controller, "Worker", Worker, "name another: topic(…, worker=…)")
     if found is not None:
         return found
-    base = next((one for module in around(controller, "workers") if (one := _application(vars(module)))), Worker)
+    base = next((one for module in around(controller, "workers") if (one := _application(module))), Worker)
     name = controller.__name__.removesuffix("Controller") + "Worker"
     source = "made, as none is written" if base is Worker else f"made from {base.__module__}.{base.__qualname__}"
-    known = (one for one in base.__subclasses__() if vars(one).get("_made_for") is controller)
+    known = (one for one in base.__subclasses__() if vars(one).get(_MADE_FOR) is controller)
     return Found(next(known, None) or _made(name, base, controller), source)
 
 
-def _application(names: dict[str, Any]) -> type[Worker] | None:
-    found = names.get(APPLICATION)
-    return found if isinstance(found, type) and issubclass(found, Worker) else None
+def _application(module: ModuleType) -> type[Worker] | None:
+    found = vars(module).get(APPLICATION)
+    return None if found is None else check_worker(f"{module.__name__}.{APPLICATION}", found)
 
 
 def _made(name: str, base: type[Worker], controller: type) -> type[Worker]:
@@ -81,7 +88,7 @@ def _made(name: str, base: type[Worker], controller: type) -> type[Worker]:
         "__module__": controller.__module__,
         "__qualname__": f"{outside}.{name}" if outside else name,
         "__doc__": f"Made for {controller.__qualname__}.",
-        "_made_for": controller,
+        _MADE_FOR: controller,
     }
     return new_class(name, (base,), exec_body=lambda body: body.update(space))
 
@@ -99,9 +106,9 @@ def find(name: str) -> type[Worker] | None:
 
 
 def every(homes: Iterable[str]) -> Iterator[type[Worker]]:
-    """All workers there are in the packages of those modules."""
+    """All workers that are written in the packages of those modules: what was made is its controller's."""
     roots = {one.partition(".")[0] for one in homes}
-    return (one for one in _all(Worker) if one.__module__.partition(".")[0] in roots)
+    return (one for one in _all(Worker) if one.__module__.partition(".")[0] in roots and _MADE_FOR not in vars(one))
 
 
 def _all(base: type[Worker]) -> Iterator[type[Worker]]:

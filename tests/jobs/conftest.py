@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.brokers import Running
-from tests.jobs.queues import ByCelery, ByKafka, Queue
+from tests.jobs.queues import ByCelery, ByDramatiq, ByKafka, Queue
 from tests.jobs.redises import Redis
 from tests.jobs.yard import Yard
 from tests.specs.run import Stage
@@ -23,11 +23,13 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
         yield redis
 
 
-@pytest.fixture(params=["kafka", "celery"])
+@pytest.fixture(params=["kafka", "celery", "dramatiq"])
 def queue(request: pytest.FixtureRequest, kafka: Running) -> Queue:
     """Each job queue in turn."""
     if request.param == "celery":
         return ByCelery(request.getfixturevalue("shared_redis"))
+    if request.param == "dramatiq":
+        return ByDramatiq(request.getfixturevalue("shared_redis"))
     return ByKafka(kafka.bootstrap)
 
 
@@ -56,6 +58,17 @@ def celery_yard(kafka: Running, tmp_path: Path, redis: Redis) -> Makes:
 
     def made(body: str, *, visible: float = 5, grace: float = 2, celery: str = "", **settings: object) -> Yard:
         queue = ByCelery(redis, visible=visible, grace=grace, settings=celery)
+        return Yard(Stage(kafka.bootstrap), tmp_path, queue, body, **settings)  # type: ignore[arg-type]  # as App takes them
+
+    return made
+
+
+@pytest.fixture
+def dramatic(kafka: Running, tmp_path: Path, redis: Redis) -> Makes:
+    """Makes an app whose jobs are there: `dramatic(body, **settings)`, as `Yard` does."""
+
+    def made(body: str, **settings: object) -> Yard:
+        queue = ByDramatiq(redis, "jobs")
         return Yard(Stage(kafka.bootstrap), tmp_path, queue, body, **settings)  # type: ignore[arg-type]  # as App takes them
 
     return made

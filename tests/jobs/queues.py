@@ -7,9 +7,12 @@ from abc import ABC, abstractmethod
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
+from uuid import uuid4
 
+import dramatiq
 import redis
 from celery import Celery
+from dramatiq.brokers.redis import RedisBroker
 
 from tests.brokers import new_topic
 from tests.jobs.redises import Redis
@@ -132,3 +135,39 @@ BACKEND = CeleryBackend(theirs, grace={grace})
     def _dead(self) -> list[dict[str, Any]]:
         found = cast("list[bytes]", self.client.lrange("default.dead", 0, -1))
         return [json.loads(one) for one in reversed(found)]
+
+
+class ByDramatiq(Queue):
+    name = "dramatiq"
+    # When a worker is taken for dead that says nothing, and how soon others look.
+    returns = 5.0
+
+    def __init__(self, redis: Redis, namespace: str | None = None) -> None:
+        self.redis = redis
+        self.namespace = namespace or f"jobs-{uuid4().hex[:12]}"
+        self.broker = RedisBroker(url=redis.url, namespace=self.namespace)  # type: ignore[no-untyped-call]  # it has none
+        self.declares = (
+            "import dramatiq\n"
+            "from dramatiq.brokers.redis import RedisBroker\n"
+            f"broker = RedisBroker(url='{redis.url}?socket_timeout=1', namespace={self.namespace!r},\n"
+            "    heartbeat_timeout=2000)\n"
+            "dramatiq.set_broker(broker)\n"
+            'BACKEND = "dramatiq"\n'
+        )
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """How soon Dramatiq asks a Redis again that it has lost, in ms."""
+        return {"dramatiq_restart_delay": "300"}
+
+    def ready(self, app: str) -> None:
+        """Redis is all it needs."""
+
+    def put(self, app: str, job: Mapping[str, Any]) -> None:
+        self.broker.enqueue(dramatiq.Message("default", job["worker"], (job,), {}, {}))
+
+    def dead(self, app: str) -> list[dict[str, Any]]:
+        key, client = f"{self.namespace}:default.XQ", self.redis.client
+        ids = cast("list[bytes]", client.zrange(key, 0, -1))
+        found = [client.hget(f"{key}.msgs", one.decode()) for one in ids]
+        return [json.loads(one)["args"][0] for one in found if one is not None]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import psutil
 
 from tests.brokers import new_group, until
 from tests.jobs.queues import Queue
@@ -27,6 +29,25 @@ class ApplicationController(Controller):
 """
 
 
+class Family(Server):
+    """A process that may have others."""
+
+    @property
+    def children(self) -> list[psutil.Process]:
+        if self.process.poll() is not None:
+            return []
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def kill(self) -> None:
+        """All of them at once, as a machine that loses its power would."""
+        children = self.children
+        self.process.kill()
+        for one in children:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        self.ended()
+
+
 class Yard:
     """One app. `body` is its text, with `{source}` and `{results}` for the names of topics: routes say
     `backend=BACKEND`. Processes are killed at the end if they still run.
@@ -42,7 +63,7 @@ class Yard:
         self._settings = {"commit_interval": 0.1, "drain_timeout": 5.0, **settings}
         self.write(body)
         self._stack = ExitStack()
-        self.all: list[Server] = []
+        self.all: list[Family] = []
 
     def write(self, body: str) -> None:
         """The app's text is that from now on: for processes that are started."""
@@ -50,19 +71,19 @@ class Yard:
         text += body.replace("{source}", repr(self.source)).replace("{results}", repr(self.results))
         (self.folder / "app.py").write_text(app(self.stage.bootstrap, self.group, text, **self._settings))  # type: ignore[arg-type]  # as App takes them
 
-    def start(self, command: str, *arguments: str) -> Server:
+    def start(self, command: str, *arguments: str) -> Family:
         """`karafka server`, `karafka worker`, as a process of its own."""
         more = self.queue.arguments if command == "worker" else ()
         words = [*self.queue.python, "-m", "karafka", command, "--log-format", "json", *more, *arguments]
-        self.all.append(self._stack.enter_context(started(Server(self.folder, words, self.queue.environment))))
+        self.all.append(self._stack.enter_context(started(Family(self.folder, words, self.queue.environment))))
         return self.all[-1]
 
-    def server(self, *arguments: str) -> Server:
+    def server(self, *arguments: str) -> Family:
         server = self.start("server", *arguments)
         server.event("server_started")
         return server
 
-    def worker(self, *arguments: str) -> Server:
+    def worker(self, *arguments: str) -> Family:
         return self.start("worker", *arguments)
 
     def send(self, *payloads: Any, partition: int = 0, **more: Any) -> None:

@@ -11,6 +11,7 @@ from celery import Celery
 
 from karafka import App, Backoff, ConfigError, Controller, Worker
 from karafka.backends.celery import CeleryBackend
+from karafka.background import check_queues
 
 
 def declared(backend: Any, **settings: Any) -> App:
@@ -74,16 +75,17 @@ def test_queues_have_no_weights(theirs: Celery) -> None:
     declared(backend)
 
     with pytest.raises(ConfigError, match="-q a:5 -q b:1: Celery's worker takes turns"):
-        backend.run(None, {"a": 5, "b": 1}, concurrency=1, processes=1)
+        backend.run(None, {"a": 5, "b": 1}, concurrency=1, processes=1, shutdown_timeout=1)
 
 
-def test_a_queue_that_no_worker_has_is_refused(theirs: Celery) -> None:
+def test_a_queue_of_jobs_that_were_given_up_may_be_named(theirs: Celery) -> None:
+    """They are performed again, then."""
     backend = CeleryBackend(theirs)
     app = declared(backend, queue="videos_only")
-    app.subscriptions()
 
-    with pytest.raises(ConfigError, match=r"-q vidoes: no worker has that queue; there are .*videos_only"):
-        backend.run(None, {"vidoes": 1}, concurrency=1, processes=1)
+    check_queues(app, backend, ["videos_only", "videos_only.dead"])
+    with pytest.raises(ConfigError, match="-q vidoes: no worker has that queue"):
+        check_queues(app, backend, ["vidoes.dead"])
 
 
 BEGIN = "from karafka import App\n"

@@ -19,7 +19,6 @@ from karafka.errors import BrokerError, DeliveryError, InvalidMessageError, NotA
 from karafka.errors import Error as OurError
 from karafka.events import TransactionAborted
 from karafka.exactly_once import ASK_AGAIN, CAP, FIRST, STEP, TAKE_OVER, ExactlyOnce, take_over
-from karafka.letters import Row
 from karafka.messages import Handler, Place, Record, Run
 from karafka.outbox import Outbox
 from karafka.producer import Producer
@@ -48,7 +47,7 @@ def pass_on(run: Run, record: Record) -> None:
 
 def keep(run: Run, record: Record, payload: Any, topic: str = "results") -> None:
     assert run.outbox is not None
-    run.outbox.add(record.offset() or 0, [Row(topic=topic, payload=payload)])
+    run.outbox.send(record.offset() or 0, topic, payload)
 
 
 class Owner:
@@ -146,11 +145,11 @@ class TestOutbox:
 
     def test_it_keeps_what_would_be_sent_with_the_offset_of_its_message(self, register: Register) -> None:
         outbox = Outbox(register.producer())
-        outbox.add(7, [Row(topic="results", payload={"a": 1}, key="k", headers={"x": "1"}, partition=2)])
-        outbox.add(8, [Row(topic="results", payload=None, key="k")])
+        outbox.send(7, "results", {"a": 1}, "k", {"x": "1"}, 2)
+        outbox.send(8, "results", None, "k")
 
-        (first, letter), (second, tombstone) = outbox.letters
-        assert (first, second) == (7, 8)
+        letter, tombstone = outbox.letters
+        assert [len(outbox.below(offset)) for offset in (7, 8, 9)] == [0, 1, 2]
         assert (letter.topic, letter.value, letter.key, letter.partition) == ("results", b'{"a":1}', "k", 2)
         assert letter.headers == [("x", b"1")]
         assert tombstone.value is None
@@ -162,7 +161,7 @@ class TestOutbox:
     ) -> None:
         outbox = Outbox(register.producer())
         with pytest.raises(InvalidMessageError):
-            outbox.add(7, [Row(topic=message[0], payload=message[1])])
+            outbox.send(7, *message)
 
         assert outbox.letters == []
 
@@ -171,7 +170,7 @@ class TestOutbox:
         outbox = Outbox(register.producer())
         outbox.over = True
         with pytest.raises(RuntimeError, match="'results' comes after the perform"):
-            outbox.add(7, [Row(topic="results", payload=b"late")])
+            outbox.send(7, "results", b"late")
 
         assert outbox.letters == []
 

@@ -87,12 +87,14 @@ DOORS = {
     "uvloop": {"aio"},
     "celery": {"backends.celery", "backends.celery_post", "backends.celery_tasks"},
     "kombu": {"backends.celery_post", "backends.celery_redis"},
+    "dramatiq": {"backends.dramatiq", "backends.dramatiq_worker"},
+    "redis": {"backends.dramatiq", "backends.dramatiq_worker"},
     "watchfiles": {"processes"},
     "threading": {
         *("aio", "app", "aside", "assignment", "background", "delivery", "devbroker", "events", "exactly_once", "jobs"),
         *("lifecycle", "lifespan", "limits", "membership", "outbox", "poller", "pool", "producer", "processes"),
         *("quarantine", "recorder", "relay", "server", "signals", "stacks", "transactions", "troubles", "watch"),
-        *("backends.celery_tasks", "watchdog"),
+        *("watchdog", "backends.celery_tasks", "backends.dramatiq", "backends.dramatiq_worker"),
         "cli",
     },
 }

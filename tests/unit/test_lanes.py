@@ -320,7 +320,7 @@ def test_who_has_sent_something_is_done_when_that_is_confirmed(build: Build, mon
     producer = Producer({"bootstrap.servers": "there:9092"}, sender=lambda: post)
     outbox = hand.job.run.outbox = Outbox(producer)
     for offset in (4, 5):
-        outbox.add(offset, [{"topic": "results", "payload": str(offset)}])
+        outbox.send(offset, "results", str(offset))
     house.turn(30)
     house.free(0)
     house.turn(30)
@@ -443,7 +443,7 @@ def test_a_quick_job_that_stands_still_is_taken_apart_once_all_it_sent_is_confir
     producer = Producer({"bootstrap.servers": "there:9092"}, sender=lambda: post)
     assert hand.step(4) == [400, 401, 402, 403]
     outbox = hand.job.run.outbox = Outbox(producer)
-    outbox.add(401, [{"topic": "results", "payload": "401"}])
+    outbox.send(401, "results", "401")
     hand.late(1.0)
     house.turn(90)
     assert house.committed == {P0: 401}

@@ -12,7 +12,7 @@ import pytest
 from karafka.client import Refused
 from karafka.errors import DeliveryError, InvalidMessageError, QueueFullError, TooLargeError
 from karafka.events import Failed, QueueFull
-from karafka.messages import Handler, Run
+from karafka.messages import Handler, Place, Run, offset_of
 from karafka.outbox import Confirmed
 from karafka.policy import Policy
 from karafka.producer import Producer
@@ -45,7 +45,7 @@ def passes(*topics: str, fails: dict[int, BaseException] | None = None) -> Calla
         assert run.outbox is not None
         for record in run:
             at = record.offset() or 0
-            run.outbox.add(at, [{"topic": topic, "payload": str(at)} for topic in topics])
+            run.outbox.add(at, [(topic, str(at)) for topic in topics])
             if fails is not None and at in fails:
                 raise fails[at]
 
@@ -99,7 +99,7 @@ class TestARun:
             assert run.outbox is not None
             for record in run:
                 at = record.offset() or 0
-                run.outbox.add(at, [{"topic": "poison" if at == 2 else "results", "payload": str(at)}])
+                run.outbox.send(at, "poison" if at == 2 else "results", str(at))
 
         assert isinstance(performed(handler, run, producer), TooLargeError)
         assert run.finished == 2
@@ -132,7 +132,7 @@ class TestARun:
                 with pytest.raises(InvalidMessageError):
                     run.outbox.add(
                         record.offset() or 0,
-                        [{"topic": "results", "payload": "good"}, {"topic": "results", "payload": object()}],
+                        [("results", "good"), ("results", object())],
                     )
 
         run = Run(letters(2))
@@ -204,7 +204,7 @@ class TestARun:
                     post.error = Refused(TOO_LARGE)
                     run.hasten()
                     post.error = None
-                run.outbox.add(at, [{"topic": "results", "payload": str(at)}])
+                run.outbox.send(at, "results", str(at))
 
         assert isinstance(performed(handler, run, producer), TooLargeError)
         assert run.finished == 0
@@ -264,7 +264,7 @@ class TestRoom:
         def late() -> None:
             assert run.outbox is not None
             with pytest.raises(RuntimeError, match="too late"):
-                run.outbox.add(2, [{"topic": "results", "payload": "late"}])
+                run.outbox.send(2, "results", "late")
             refused.set()
 
         def meanwhile(_seconds: float) -> None:
@@ -319,7 +319,7 @@ class TestALongRun:
                     seen.append((run.progress, sent(post)))
                     post.serve(0.0)
                     seen.append((run.progress, sent(post)))
-                run.outbox.add(at, [{"topic": "results", "payload": str(at)}])
+                run.outbox.send(at, "results", str(at))
 
         assert performed(handler, run, producer) is None
         assert seen == [(0, []), (0, ["0", "1"]), (2, ["0", "1"])]
@@ -342,7 +342,7 @@ class TestALongRun:
                     assert producer._max_wait == before
                     assert sent(post) == ["0"]
                     post.answer()
-                run.outbox.add(at, [{"topic": "results", "payload": str(at)}])
+                run.outbox.send(at, "results", str(at))
 
         assert performed(handler, run, producer) is None
         assert sent(post) == ["0", "1", "2", "3"]
@@ -363,7 +363,7 @@ class TestALongRun:
                     for _ in range(20):
                         run.hasten()
                     post.answer()
-                run.outbox.add(at, [{"topic": "results", "payload": str(at)}])
+                run.outbox.send(at, "results", str(at))
 
         assert performed(handler, run, producer) is None
         assert len(heard) <= 2  # of those that wait at its end
@@ -413,7 +413,7 @@ class TestMarks:
             assert run.outbox is not None
             for record in run:
                 at = record.offset() or 0
-                run.outbox.add(at, [{"topic": "results", "payload": str(at)}])
+                run.outbox.send(at, "results", str(at))
                 assert run.outbox.mark(at, at, assignment)
                 seen.append(assignment.marked)
 
@@ -451,6 +451,27 @@ class TestMarks:
         run.outbox.mark(0, 0, assignment)
         assert assignment.marked == 0
 
+    def test_it_does_not_wait_for_a_long_message_behind_it(self, producer: Producer, post: Post) -> None:
+        """Once the listener has seen that what was sent before it is confirmed."""
+        assignment, seen = ours(), []
+        run = Run(letters(3), assignment=assignment)
+
+        def handler(run: Run) -> None:
+            assert run.outbox is not None
+            for record in run:
+                at = record.offset() or 0
+                if at == 2:
+                    for _ in range(2):
+                        run.hasten()
+                        seen.append(assignment.marked)
+                        post.serve(0.0)
+                run.outbox.send(at, "results", str(at))
+                assert run.outbox.mark(at, at, assignment)
+
+        assert performed(handler, run, producer) is None
+        assert seen == [0, 2]
+        assert assignment.marked == 3
+
     def test_what_was_not_confirmed_is_not_marked(self, producer: Producer, post: Post) -> None:
         assignment = ours()
         run = Run(letters(3), assignment=assignment)
@@ -460,7 +481,7 @@ class TestMarks:
             assert run.outbox is not None
             for record in run:
                 at = record.offset() or 0
-                run.outbox.add(at, [{"topic": "results" if at else "others", "payload": str(at)}])
+                run.outbox.send(at, "results" if at else "others", str(at))
                 run.outbox.mark(at, at, assignment)
 
         assert isinstance(performed(handler, run, producer), TooLargeError)
@@ -488,6 +509,23 @@ class TestInTheHouse:
 
         assert committed[0] == {}
         assert house.committed == {("orders", 0): 50}
+
+    def test_lanes_that_wait_for_confirmations_are_the_workers(
+        self, monkeypatch: pytest.MonkeyPatch, producer: Producer
+    ) -> None:
+        """However short they are, as where there is one order: they wait side by side, not before the next turn."""
+        policy = Policy(lane=offset_of, width=4)
+        house = House(monkeypatch, policy=policy, handler=Confirmed(passes("results"), producer).perform)
+        house.send("orders", count=8)
+        house.assign("orders", 0)
+        house.turn(5)
+        partition = house.listener._partitions[Place("orders", 0)]
+        partition.pace = 60e-6
+        house.hands.lends = True
+        house.send("orders", count=2)
+        house.listener.step()
+
+        assert len(house.hands.ready) > 0
 
     def test_what_is_not_delivered_is_told_and_tried_again_in_order(
         self, monkeypatch: pytest.MonkeyPatch, producer: Producer, post: Post

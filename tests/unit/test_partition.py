@@ -162,7 +162,7 @@ class TestGivingOut:
 
         job = bench.given()
         job.run.outbox = outbox = Outbox(Producer.recorder())
-        outbox.add(0, [{"topic": "results", "payload": "x"}])
+        outbox.send(0, "results", "x")
         bench.perform(pace=1e-6)
 
         assert not bench.partition.brisk

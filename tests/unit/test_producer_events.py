@@ -293,6 +293,15 @@ class TestFull:
 
         assert heard == [QueueFull(topic="clicks", waiting=1)]
 
+    def test_once_for_many_that_are_sent_at_once(self, producer: Producer, post: Post) -> None:
+        """The first has waited in vain; those behind it do not wait again, and say nothing of their own."""
+        heard = told(producer, QueueFull)
+        post.room, post.open = 1, False
+        handles = producer.produce_many_async({"topic": "orders", "payload": b"%d" % one} for one in range(5))
+
+        assert [one.error is not None for one in handles] == [False, True, True, True, True]
+        assert heard == [QueueFull(topic="orders", waiting=1)]
+
     def test_on_an_event_loop_too(self, producer: Producer, post: Post) -> None:
         heard = told(producer, QueueFull)
         post.room = 0

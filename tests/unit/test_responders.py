@@ -295,6 +295,23 @@ class TestInAController:
         assert (finished, type(error)) == (0, ResponderError)
         assert "topic(…, responder=YourResponder)" in str(error)
 
+    def test_in_a_long_run_the_first_without_an_answer_fails(self) -> None:
+        """Those before it are finished, with their answers; of those behind it none is performed."""
+        performed: list[int] = []
+
+        class Tiring(Controller[Any]):
+            def perform(self) -> None:
+                params = self.params
+                performed.append(params)
+                if len(performed) <= 150:
+                    self.respond_with(("users_notified", params))
+
+        stand = Stand(Tiring, UsersResponder, "error")
+        finished, error = stand.run(200)
+
+        assert (finished, type(error)) == (150, ResponderError)
+        assert (len(performed), len(stand.producer.recorded)) == (151, 150)
+
     @pytest.mark.parametrize("controller", [Silent, SilentAside, SilentSeveral])
     def test_no_answer_is_an_error_where_one_is_required(self, controller: type[AnyController]) -> None:
         stand = Stand(controller, UsersResponder, "error")

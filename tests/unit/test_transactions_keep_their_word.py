@@ -100,7 +100,7 @@ class Owner:
     def _each(self, run: Run) -> None:
         for record in run:
             assert run.outbox is not None
-            run.outbox.add(record.offset() or 0, [{"topic": "results", "payload": f"result {record.offset()}"}])
+            run.outbox.send(record.offset() or 0, "results", f"result {record.offset()}")
 
     def committed(self, group: str, places: Sequence[Place], timeout: float) -> dict[Place, Kept | None]:
         return {place: self.register.kept.get(place) for place in places}

@@ -36,6 +36,7 @@ class CeleryBackend(Backend):
     """
 
     name: ClassVar[str] = "celery"
+    dead: ClassVar[str] = DEAD
 
     def __init__(self, app: Celery | None = None, *, grace: float = GRACE) -> None:
         if app is not None and not isinstance(app, Celery):
@@ -72,7 +73,15 @@ class CeleryBackend(Backend):
             priority=worker.priority,
         )
 
-    def run(self, target: str | None, queues: Mapping[str, int], *, concurrency: int, processes: int) -> int:  # noqa: ARG002 - its module is imported
+    def run(
+        self,
+        target: str | None,  # noqa: ARG002 - its module is imported
+        queues: Mapping[str, int],
+        *,
+        concurrency: int,
+        processes: int,
+        shutdown_timeout: float,  # noqa: ARG002 - Celery waits for what runs as long as it takes
+    ) -> int:
         if len(set(queues.values())) > 1:
             told = " ".join(f"-q {queue}:{weight}" for queue, weight in queues.items())
             raise ConfigError(
@@ -80,9 +89,6 @@ class CeleryBackend(Backend):
                 "for each queue, with a --concurrency of its own"
             )
         known = sorted({worker.queue for worker in self._jobs.workers})
-        for queue in queues:
-            if queue.removesuffix(DEAD) not in known:
-                raise ConfigError(f"-q {queue}: no worker has that queue; there are {', '.join(known)}")
         return self._jobs.run(list(queues) or known, concurrency * processes)
 
 

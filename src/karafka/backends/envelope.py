@@ -16,6 +16,8 @@ from karafka.parsers import converted
 
 # The form of what is written here. Those that are read: every one there ever was.
 VERSION = 1
+# What was parsed to one of these no hook can have changed: the payload goes as it came.
+UNCHANGING = frozenset({bytes, str, int, float, bool, type(None)})
 
 
 class Base64(msgspec.Struct, frozen=True):
@@ -67,27 +69,14 @@ _version = msgspec.json.Decoder(_Version).decode
 
 
 def text_of(envelope: Envelope) -> bytes:
-    """It as JSON text. Raises `InterchangeError` for params that JSON cannot say."""
-    try:
-        return _encode(envelope)
-    except Exception as error:
-        raise _unsaid(envelope, error) from error
+    """It as JSON text."""
+    return _encode(envelope)
 
 
 def plain(envelope: Envelope) -> dict[str, Any]:
-    """It as JSON's own objects, for queues that make the text themselves. Raises `InterchangeError`."""
-    try:
-        made: dict[str, Any] = msgspec.to_builtins(envelope, str_keys=True)
-    except Exception as error:
-        raise _unsaid(envelope, error) from error
+    """It as JSON's own objects, for queues that make the text themselves."""
+    made: dict[str, Any] = msgspec.to_builtins(envelope, str_keys=True)
     return made
-
-
-def _unsaid(envelope: Envelope, error: Exception) -> InterchangeError:
-    return InterchangeError(
-        f"the params of {envelope.id} cannot cross the job queue, because JSON has no form for them "
-        f"({type(error).__name__}: {words(error)}): give the route an interchanger, or leave its params alone in hooks"
-    )
 
 
 def read(text: bytes | None) -> Envelope:
@@ -125,28 +114,24 @@ def packed(
     params: Any,
     *,
     parsed: bool,
+    of: Any,
     interchanger: Interchanger,
-    declared: bool,
     enqueued: float,
     **whose: str,
 ) -> Envelope:
-    """The job of `record`. `params` are what was parsed of it, where it was; `declared`: whether of a declared type.
+    """The job of `record`. `params` are what was `parsed` of it, where it was, of the declared type `of`.
 
-    `whose`: group, route and worker. Raises what the interchanger raises, `InterchangeError` for what would not come
-    out as it went in.
+    `whose`: group, route and worker. Raises `InterchangeError` for what would not come out as it went in.
     """
     raw = record.value()
-    parsed = parsed and not interchanger.raw and raw is not None
-    carried = None if raw is None else _encoded(record, interchanger, params if parsed else raw)
-    if parsed and not declared:
-        _see_faithful(record, carried)
+    parsed = parsed and raw is not None and not interchanger.raw and type(params) not in UNCHANGING
     return Envelope(
         v=VERSION,
         topic=record.topic() or "",
         partition=record.partition() or 0,
         offset=record.offset() or 0,
         timestamp=record.timestamp(),
-        params=carried,
+        params=_of_parsed(record, params, of, interchanger) if parsed else _of_raw(record, raw, interchanger),
         parsed=parsed,
         key=_said(record.key()),
         headers=tuple((name, _said(value)) for name, value in headers_of(record)),
@@ -155,26 +140,76 @@ def packed(
     )
 
 
+def _of_raw(record: Record, raw: bytes | None, interchanger: Interchanger) -> Any:
+    """What is carried for a payload as it came."""
+    if raw is None:
+        return None
+    carried = _encoded(record, interchanger, raw)
+    if type(interchanger) is not Interchanger and (carried is None or not _same(_across(record, carried), carried)):
+        raise InterchangeError(
+            f"{_place(record)} would come out of the job queue as something else: what "
+            f"{type(interchanger).__qualname__}.encode gave of it, {type(carried).__name__}, is nothing that JSON has "
+            "a form for: text is, and numbers, lists, dicts with text for keys; let the interchanger make it that"
+        )
+    return carried
+
+
+def _of_parsed(record: Record, params: Any, of: Any, interchanger: Interchanger) -> Any:
+    """What is carried for what was parsed: dates as text, tuples as lists, numbers as names are another thing when they
+    come out, unless their type is declared.
+    """
+    carried = _encoded(record, interchanger, params)
+    text = _across(record, carried)
+    try:
+        faithful = _same(restored(interchanger.decode(text), of), params)
+    except Exception as error:
+        raise _unfaithful(record, f" ({type(error).__name__}: {words(error)})") from error
+    if not faithful:
+        raise _unfaithful(record)
+    return carried
+
+
+def _unfaithful(record: Record, why: str = "") -> InterchangeError:
+    return InterchangeError(
+        f"the params of {_place(record)} would come out of the job queue as something else, because JSON has no "
+        f"form for them{why}: declare their type, Controller[…], give the route an interchanger, or leave them alone "
+        "in hooks"
+    )
+
+
 def _encoded(record: Record, interchanger: Interchanger, params: Any) -> Any:
     try:
         return interchanger.encode(params)
     except Exception as error:
-        place = f"{record.topic()}/{record.partition()}/{record.offset()}"
-        raise InterchangeError(f"{place} cannot cross the job queue: {words(error)}") from error
+        raise InterchangeError(f"{_place(record)} cannot cross the job queue: {words(error)}") from error
 
 
-def _see_faithful(record: Record, carried: Any) -> None:
-    """Refuse what would come out as something else: dates as text, tuples as lists, numbers as names."""
+def _across(record: Record, carried: Any) -> Any:
+    """`carried` as it comes out."""
     try:
-        same = msgspec.json.decode(_encode(carried)) == carried
-    except Exception:  # noqa: BLE001 - told where it is written
-        return
-    if not same:
-        place = f"{record.topic()}/{record.partition()}/{record.offset()}"
+        return msgspec.json.decode(_encode(carried))
+    except Exception as error:
         raise InterchangeError(
-            f"the params of {place} would come out of the job queue as something else, because JSON has no form for "
-            "them: declare their type, Controller[…], give the route an interchanger, or leave them alone in hooks"
-        )
+            f"the params of {_place(record)} cannot cross the job queue, because JSON has no form for them "
+            f"({type(error).__name__}: {words(error)}): give the route an interchanger, or leave them alone in hooks"
+        ) from error
+
+
+def _same(came: Any, went: Any) -> bool:
+    """Whether it is equal; for what is equal to nothing but itself: whether JSON says the same of it."""
+    kind: Any = type(went)
+    if kind.__eq__ is object.__eq__ and type(came) is kind:
+        return _encode(came) == _encode(went)
+    return bool(came == went)
+
+
+def restored(params: Any, of: Any) -> Any:
+    """What came out, as type `of`. Raises `msgspec.ValidationError`."""
+    return converted(params, of, text_keys=True)
+
+
+def _place(record: Record) -> str:
+    return f"{record.topic()}/{record.partition()}/{record.offset()}"
 
 
 def _said(value: bytes | None) -> Said:
@@ -189,7 +224,7 @@ def _said(value: bytes | None) -> Said:
 def _bytes(said: Said) -> bytes | None:
     if said is None:
         return None
-    return said.encode() if isinstance(said, str) else b64decode(said.base64)
+    return said.encode() if isinstance(said, str) else b64decode(said.base64, validate=True)
 
 
 def key_of(envelope: Envelope) -> bytes | None:
@@ -209,10 +244,13 @@ class Carried:
     __slots__ = ("_envelope", "_headers", "_key", "_value")
 
     def __init__(self, envelope: Envelope, interchanger: Interchanger) -> None:
-        """Raises `ParseError` for what the interchanger cannot decode."""
+        """Raises `ParseError` for what the interchanger cannot decode, and for bytes that are none."""
         self._envelope = envelope
-        self._key = key_of(envelope)
-        self._headers: list[Header] = [(name, _bytes(value)) for name, value in envelope.headers]
+        try:
+            self._key = key_of(envelope)
+            self._headers: list[Header] = [(name, _bytes(value)) for name, value in envelope.headers]
+        except ValueError as error:
+            raise ParseError(f"key and headers of {envelope.id} cannot be decoded: {words(error)}") from error
         self._value = _value(envelope, interchanger)
 
     def topic(self) -> str | None:
@@ -271,11 +309,11 @@ def unpacking(parse: Callable[..., Any], of: Any) -> Callable[..., Any]:
     if iscoroutinefunction(parse):
 
         async def unpack_async(raw: bytes | None) -> Any:
-            return converted(raw.params, of) if type(raw) is Parsed else await parse(raw)
+            return restored(raw.params, of) if type(raw) is Parsed else await parse(raw)
 
         return unpack_async
 
     def unpack(raw: bytes | None) -> Any:
-        return converted(raw.params, of) if type(raw) is Parsed else parse(raw)
+        return restored(raw.params, of) if type(raw) is Parsed else parse(raw)
 
     return unpack

@@ -15,7 +15,6 @@ from karafka.backends.envelope import Envelope, text_of
 from karafka.backends.port import Backend, Send
 from karafka.checks import check_topic
 from karafka.errors import ConfigError
-from karafka.letters import Row
 from karafka.workers import Worker
 
 # What ends the name of the topic of those that were given up.
@@ -64,7 +63,7 @@ class KafkaBackend(Backend):
             )
 
     def enqueue(self, app: Application, envelope: Envelope, worker: type[Worker], send: Send) -> None:
-        send(Row(topic=self.topic(app, worker.queue), payload=text_of(envelope)))
+        send(self.topic(app, worker.queue), text_of(envelope))
 
     def _begin(self, app: Application) -> str:
         return self._prefix or f"{re.sub(r'[^a-zA-Z0-9._-]', '_', app.config.client_id)}_jobs"

@@ -9,11 +9,11 @@ from karafka.backends.port import Backend
 from karafka.errors import ConfigError
 
 #: By name: the class, in the module of that name here. Imported when it is named, for each has its own library.
-BACKENDS = {"kafka": "KafkaBackend", "celery": "CeleryBackend"}
+BACKENDS = {"kafka": "KafkaBackend", "celery": "CeleryBackend", "dramatiq": "DramatiqBackend"}
 
 
 class Backends:
-    """Those of one app: each name is one backend, however often it is said. `attach` is told of each, once."""
+    """Those of one app: each name is one, equal ones are one. `attach` is told of each, once."""
 
     def __init__(self, attach: Callable[[Backend], None] = lambda _: None) -> None:
         self._attach = attach
@@ -27,9 +27,13 @@ class Backends:
             if named not in self._named:
                 self._named[named] = _made(named)
             named = self._named[named]
-        if named is not None and not any(named is one for one in self._known):
-            self._known.append(named)
-            self._attach(named)
+        if named is None:
+            return None
+        for one in self._known:
+            if one == named:
+                return one
+        self._known.append(named)
+        self._attach(named)
         return named
 
 

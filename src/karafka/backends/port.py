@@ -8,12 +8,11 @@ from typing import ClassVar, Protocol, TypeAlias
 
 from karafka.application import Application
 from karafka.backends.envelope import Envelope
-from karafka.letters import Row
 from karafka.policy import Bury, Retry
 from karafka.workers import Worker
 
-#: Sends by the server's own producer; the offset of the message in hand waits for it.
-Send: TypeAlias = Callable[[Row], None]
+#: Sends a payload to a topic by the server's own producer; the offset of the message in hand waits for it.
+Send: TypeAlias = Callable[[str, bytes], None]
 
 
 class Host(Protocol):
@@ -25,16 +24,20 @@ class Host(Protocol):
     def workers(self) -> Sequence[type[Worker]]:
         """Those that jobs of this queue may name."""
 
+    def awaits(self, worker: type[Worker]) -> bool:
+        """Whether jobs of that worker may be coroutines, whose time limit is kept by `perform`."""
+
     def start(self) -> None:
         """Once in a process, before its first job: the app's `on_start` hooks, its controllers' `setup`.
 
         Raises `ConfigError`, `StartError`.
         """
 
-    def perform(self, job: object, attempt: int) -> None:
+    def perform(self, job: object, attempt: int, *, struck: type[BaseException] | None = None) -> None:
         """Try a job, as `envelope.plain` has made it, for the `attempt`-th time (from 1); what it sends is confirmed on
         return. Any thread. It takes no longer than the worker's time limit, unless it waits in C, which only the queue
-        may be able to interrupt. Where `perform` is a coroutine it runs on the process's one loop.
+        may be able to interrupt. Where `perform` is a coroutine it runs on the process's one loop. `struck`: the queue
+        watches the time of what is no coroutine, and raises that in this thread when it is over.
 
         Raises what `perform` raises, `JobError`, `ParseError`, `TimeLimitError`.
         """
@@ -65,6 +68,8 @@ class Backend(ABC):
     name: ClassVar[str]
     #: Whether `enqueue` waits for an answer, so that an event loop must not call it.
     waits: ClassVar[bool] = True
+    #: What ends the name of a queue of jobs that were given up, where a worker may be told to perform them again.
+    dead: ClassVar[str] = ""
 
     def attach(self, host: Callable[[], Host]) -> None:  # noqa: B027 - Kafka's jobs are performed by the engine itself
         """Called when an app that hands jobs over by this queue is declared, for worker processes of its own: once the
@@ -75,7 +80,15 @@ class Backend(ABC):
         """The topics of Kafka's that it needs for `queue`, and what each is for."""
         return {}
 
-    def run(self, target: str | None, queues: Mapping[str, int], *, concurrency: int, processes: int) -> int:
+    def run(
+        self,
+        target: str | None,
+        queues: Mapping[str, int],
+        *,
+        concurrency: int,
+        processes: int,
+        shutdown_timeout: float,
+    ) -> int:
         """`karafka worker` of the app that `target` names: perform what is in `queues` (all, if none is named; with
         their weights) until told to stop, by the queue's own worker program. The exit status.
         """

@@ -53,13 +53,19 @@ def worker(target: str | None, *, queues: dict[str, int], backend: str | None, *
     Exit status: as that of `karafka server`.
     """
 
-    from karafka.background import backgrounds, subscriptions  # noqa: PLC0415 - help needs none of it
+    from karafka.background import backgrounds, check_queues, subscriptions  # noqa: PLC0415 - help needs none of it
     from karafka.cli.load import load_app  # noqa: PLC0415
     from karafka.instrumentation import LogListener, configure_logging  # noqa: PLC0415
 
     app = load_app(target)
     chosen = _backend({one.backend.name: one.backend for one in backgrounds(app)}, backend)
     if chosen.name != "kafka":
+        check_queues(app, chosen, queues)
+        for name in ("max_memory", "max_age", "max_handler_age", "hang_after", "static_membership"):
+            if options[name]:
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} is not for jobs by {chosen.name}, whose own program runs the processes"
+                )
         _take_signals()
         configure_logging(options["log_level"], "json" if options["log_format"] == "json" else "text")
         LogListener(app.events)
@@ -69,9 +75,19 @@ def worker(target: str | None, *, queues: dict[str, int], backend: str | None, *
                 queues,
                 concurrency=options["concurrency"] or app.config.concurrency,
                 processes=options["processes"] or app.config.processes,
+                shutdown_timeout=app.config.shutdown_timeout,
             )
         )
     consume(target, lambda app: subscriptions(app, queues or None), **options)
+
+
+def serve_dramatiq() -> None:
+    """Called by Dramatiq's command in each of its processes, where `karafka worker` has started it."""
+    from karafka.backends.dramatiq import DramatiqBackend  # noqa: PLC0415 - help needs none of it
+    from karafka.background import backgrounds  # noqa: PLC0415
+    from karafka.cli.load import load_app  # noqa: PLC0415
+
+    next(one.backend for one in backgrounds(load_app(None)) if isinstance(one.backend, DramatiqBackend)).serve()
 
 
 def _backend(there: Mapping[str, Backend], name: str | None) -> Backend:
