@@ -19,7 +19,7 @@ from karafka.backends.dramatiq import DramatiqBackend
 from karafka.backends.dramatiq_worker import Actors, AskedAgain, _again
 from karafka.backends.envelope import Envelope
 from karafka.errors import EnqueueError, JobError, ParseError
-from karafka.policy import AskedBurial
+from karafka.policy import AskedBurial, Bury, Retry
 
 KAFKA = {"bootstrap.servers": "localhost:9092"}
 
