@@ -165,7 +165,10 @@ class Jobs:
                 sender.exitcode = NOT_STARTED
 
     def _begin(self) -> None:
-        """Begin the apps in this process, once. Where one cannot, the worker stops in order, with a status."""
+        """Begin the apps in this process, once. Where one cannot, the worker stops in order, with a status.
+
+        A process that was not forked has heard of nothing before its first job.
+        """
         with self._lock:
             if self._begun == os.getpid():
                 return
@@ -179,7 +182,7 @@ class Jobs:
                 self._failed[0] = 1
                 if self._begun == self._main:
                     raise SystemExit(NOT_STARTED) from None
-                os.kill(self._main, signal.SIGTERM)
+                os.kill(self._main or os.getppid(), signal.SIGTERM)
 
     def _end(self) -> None:
         with self._lock:
@@ -200,6 +203,7 @@ class Jobs:
         """One try of a job. Raises what Celery is to make of it."""
         if self._failed[0]:
             raise Reject("its app could not start here", requeue=True)
+        self._begin()
         attempt = request.retries + 1
         try:
             self._host(job).perform(job, attempt)
