@@ -120,9 +120,12 @@ BACKEND = CeleryBackend(theirs, grace={grace})
     def put(self, app: str, job: Mapping[str, Any]) -> None:
         self.send_task("karafka.perform", job, queue="default")
 
+    def other(self) -> Celery:
+        """Another program of the team's."""
+        return Celery("other", broker=self.url, set_as_current=False)
+
     def send_task(self, name: str, *arguments: object, **options: Any) -> None:
-        """As another program of the team's would."""
-        with Celery("other", broker=self.url) as other:
+        with self.other() as other:
             other.send_task(name, args=arguments, ignore_result=True, **options)
 
     def dead(self, app: str) -> list[dict[str, Any]]:

@@ -120,6 +120,24 @@ def test_a_job_whose_process_is_killed_is_tried_again_at_once(celery_yard: Makes
         assert worker.stop() == 0, str(worker.heard)
 
 
+def test_a_job_that_a_person_revokes_is_gone(celery_yard: Makes) -> None:
+    """By Celery's own means, whose id of a job is its message's; also while it is performed."""
+    with celery_yard(DIES, visible=600) as it:
+        it.send('"waits"', '"goes"')
+        it.server()
+        worker = it.worker("--concurrency", "1")
+        worker.until(lambda: any(line.startswith("begun waits 1") for line in worker.heard.said), "it has begun")
+        assert isinstance(it.queue, ByCelery)
+        with it.queue.other() as other:
+            other.control.revoke(f"{it.group}/{it.source}/0/0", terminate=True)
+
+        assert offsets(it.heard("done")) == [(0, 1)]
+        assert worker.stop() == 0, str(worker.heard)
+        assert len([line for line in worker.heard.said if line.startswith("begun waits")]) == 1
+        assert it.queue.client.hlen("unacked") == it.queue.client.hlen("karafka.noted") == 0
+        assert it.dead() == []
+
+
 @pytest.mark.parametrize("kind", ["dies", "exits"])
 def test_a_job_that_ends_its_process_each_time_is_given_up(celery_yard: Makes, kind: str) -> None:
     """It counts as failed, so that it comes to an end; others go on."""
@@ -239,3 +257,38 @@ def test_those_of_a_lower_priority_go_first(celery_yard: Makes) -> None:
         it.worker("--concurrency", "1")
 
         assert [one["at"] for one in it.heard("done", 30)] == [*range(20, 30), *range(20)]
+
+
+TWO = """
+@app.topic({source}, backend=BACKEND)
+class VideosController(ApplicationController):
+    def perform(self):
+        self.tell("done", app=self.app.config.client_id)
+
+other = App(app.config.client_id + "-other", kafka=dict(app.config.kafka), commit_interval=0.1)
+
+class OthersWorker(ApplicationWorker):
+    max_retries = 0
+
+@other.topic({source}, backend=BACKEND)
+class OthersController(ApplicationController):
+    def perform(self):
+        if self.params == "fails":
+            raise ValueError("on purpose")
+        self.tell("done", app=self.app.config.client_id)
+"""
+
+
+def test_several_apps_may_share_a_celery_app(celery_yard: Makes) -> None:
+    """Each performs, and judges, its own jobs."""
+    with celery_yard(TWO) as it:
+        it.send('"goes"', '"fails"')
+        it.server()
+        it.start("server", "-A", "app:other").event("server_started")
+        worker = it.worker()
+        told = it.heard("done", 3)
+        until(lambda: len(it.dead()) == 1, 30)
+
+        assert sorted(one["app"] for one in told) == [it.group, it.group, f"{it.group}-other"]
+        assert [(one["group"], one["offset"]) for one in it.dead()] == [(f"{it.group}-other", 1)]
+        assert worker.stop() == 0, str(worker.heard)

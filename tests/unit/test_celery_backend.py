@@ -107,6 +107,16 @@ print(app.routes._backend.app is mine)
     assert python(source).strip() == "True"
 
 
+def test_the_app_may_be_named_by_its_proxy() -> None:
+    source = """
+from celery import Celery, current_app
+from karafka.backends.celery import CeleryBackend
+mine = Celery("mine", broker="redis://there/0")
+print(CeleryBackend(current_app).app is mine)
+"""
+    assert python(source).strip() == "True"
+
+
 def test_by_name_it_may_be_configured_by_the_environment_alone() -> None:
     source = """
 import os

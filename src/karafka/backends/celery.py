@@ -41,7 +41,8 @@ class CeleryBackend(Backend):
     def __init__(self, app: Celery | None = None, *, grace: float = GRACE) -> None:
         if app is not None and not isinstance(app, Celery):
             raise ConfigError(f"CeleryBackend({app!r}): a Celery app is expected")
-        self.app: Celery = _current() if app is None else app
+        # Not a proxy of it, such as `current_app`.
+        self.app: Celery = _current() if app is None else getattr(app, "_get_current_object", lambda: app)()
         self._post = Post(self.app)
         self._jobs = Jobs.of(self.app, self._post, number("CeleryBackend(grace=…)", grace, 0))
 

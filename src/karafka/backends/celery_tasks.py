@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 
 from celery import Celery, signals
 from celery.concurrency.prefork import TaskPool as Forking
-from celery.exceptions import Ignore, Reject, TimeLimitExceeded
+from celery.exceptions import Ignore, Reject, Terminated, TimeLimitExceeded
 from celery.exceptions import Retry as SentAgain
 from celery.worker import state
 from celery.worker.request import Request
@@ -294,7 +294,7 @@ class JobRequest(Request):  # type: ignore[misc]  # it is untyped
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:  # noqa: FBT001, FBT002
         """Its process has gone, or the task has ended as it should not. After `on_timeout`, or before, too."""
         error = exc_info.exception
-        if state.should_terminate or isinstance(error, SETTLED):
+        if state.should_terminate or isinstance(error, SETTLED) or self._already_cancelled or self._already_revoked:
             super().on_failure(exc_info, send_failed_event, return_ok)
         else:
             self._lost(getattr(error, "exc", None) or error)
@@ -314,5 +314,5 @@ class JobRequest(Request):  # type: ignore[misc]  # it is untyped
             self.acknowledge()
 
 
-# How a task ends that needs nothing more.
-SETTLED = (GivenUpError, SentAgain, Reject, Ignore)
+# How a task ends that needs nothing more; the last where a person has revoked it.
+SETTLED = (GivenUpError, SentAgain, Reject, Ignore, Terminated)
