@@ -18,6 +18,12 @@ def backend(name: str) -> Backend | str:
         from karafka.backends.dramatiq import DramatiqBackend  # noqa: PLC0415
 
         return DramatiqBackend(RedisBroker(url=os.environ["BENCH_REDIS"]))  # type: ignore[no-untyped-call]  # it has none
+    if name == "celery":
+        from celery import Celery  # noqa: PLC0415
+
+        from karafka.backends.celery import CeleryBackend  # noqa: PLC0415
+
+        return CeleryBackend(Celery("bench", broker=os.environ["BENCH_REDIS"]))
     return name
 
 

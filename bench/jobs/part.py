@@ -49,6 +49,9 @@ ROWS: Mapping[str, Row] = {
         jobs=10_000,
         worker=("--processes", "2", "--concurrency", "8"),
     ),
+    "celery": Row(
+        said="Celery on Redis, two worker processes", backend="celery", jobs=5_000, worker=("--concurrency", "2")
+    ),
 }
 
 

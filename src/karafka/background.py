@@ -22,7 +22,7 @@ from typing import Any
 from karafka.aio import LoopThread
 from karafka.app import App
 from karafka.assignment import Assignment
-from karafka.backends.envelope import Envelope, read, read_plain
+from karafka.backends.envelope import Envelope, key_of, read, read_plain
 from karafka.backends.kafka import KafkaBackend
 from karafka.backends.port import Backend
 from karafka.config import Settings
@@ -37,6 +37,7 @@ from karafka.policy import DeadLetter, Inside, Policy
 from karafka.pool import WORKERS
 from karafka.producer import Producer
 from karafka.routing import TASKS, Options, Route, Subscription, Topic
+from karafka.trials import Fate, Tried, decide, in_words, tell, tell_buried, tried
 from karafka.workers import Worker, every, find, named
 
 # Jobs that are performed while an older one is tried again, and are remembered as that: one that fails for an hour is
@@ -71,7 +72,8 @@ def subscriptions(app: App, weights: Mapping[str, int] | None = None) -> tuple[S
 
 def check_queues(app: App, backend: Backend, asked: Iterable[str]) -> None:
     """Raises `ConfigError` for a queue of `backend` that no worker has."""
-    _check_queues(_queues([one for one in backgrounds(app) if one.backend is backend]), asked)
+    there = _queues([one for one in backgrounds(app) if one.backend is backend])
+    _check_queues(there, (one.removesuffix(backend.dead) for one in asked))
 
 
 def has_jobs(app: App) -> bool:
@@ -350,7 +352,7 @@ class AppHost:
             run.finished = 1
 
         def one(run: Run) -> None:
-            performing.perform(run, record, worker.time_limit if struck is not None else None, struck)
+            performing.perform(run, record, worker.time_limit, struck)
             run.finished = 1
 
         run = Run([record], attempt)
@@ -358,6 +360,24 @@ class AppHost:
             self._await(Confirmed(one_async, producer).perform(run))
         else:
             self._fresh().run(Confirmed(one, producer).perform, run)
+
+    def knows(self, job: object) -> bool:
+        return self._whose(job) is not None
+
+    def judge(self, job: object, attempt: int, error: BaseException, grave: str) -> Fate:
+        whose, error = self._whose(job), tried(error)
+        fate = decide(whose[2] if whose is not None else Worker, error, attempt)
+        controller, key = "", None
+        if whose is not None:
+            controller, key = whose[1].performing.controller.__qualname__, key_of(whose[0])
+        tell(self._app.events, Tried(job, attempt, controller, key), error, in_words(fate, grave))
+        return fate
+
+    def buried(self, job: object, grave: str) -> None:
+        tell_buried(self._app.events, job, grave)
+
+    def log(self) -> None:
+        LogListener(self._app.events)
 
     def stop(self) -> None:
         if self._lifespan is not None:
@@ -367,6 +387,13 @@ class AppHost:
         for _, producer in self._producers:
             producer.close(FLUSH)
         self._app.close_producer(FLUSH)
+
+    def _whose(self, job: object) -> tuple[Envelope, Background, type[Worker]] | None:
+        try:
+            envelope = read_plain(job)
+            return envelope, *self._known.of(envelope)
+        except JobError:
+            return None
 
     def _fresh(self) -> Context:
         """The variables that the app began with, and over them those that the queue has set for this job."""

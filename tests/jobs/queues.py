@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 from uuid import uuid4
 
 import dramatiq
+import redis
+from celery import Celery
 from dramatiq.brokers.redis import RedisBroker
 
 from tests.brokers import new_topic
 from tests.jobs.redises import Redis
-from tests.process.servers import send
+from tests.process.servers import PYTHON, send
 from tests.specs import visible
 
 
@@ -24,11 +27,18 @@ class Queue(ABC):
     declares: str
     #: Seconds after which a job comes back that a worker had in hand when it was killed.
     returns: float
+    #: Jobs a second that it takes with ease, on a machine that is busy.
+    rate: int = 500
 
     @property
     def environment(self) -> Mapping[str, str]:
         """What its processes find set."""
         return {}
+
+    @property
+    def python(self) -> Sequence[str]:
+        """The interpreter, and its options."""
+        return PYTHON
 
     @property
     def arguments(self) -> Sequence[str]:
@@ -66,6 +76,68 @@ class ByKafka(Queue):
 
     def dead(self, app: str) -> list[dict[str, Any]]:
         return [json.loads(one) for one in visible.seen(self._bootstrap, f"{app}_jobs_dead")]
+
+
+class ByCelery(Queue):
+    name = "celery"
+    rate = 80
+
+    def __init__(self, redis: Redis, *, visible: float = 5, grace: float = 2, settings: str = "") -> None:
+        """`visible`: seconds after which what a worker has and does not acknowledge comes back; `grace`: what none
+        has noted. `settings`: Celery's, as Python, of the app `theirs`.
+        """
+        self.redis, self.returns = redis, visible + grace + 3
+        # A database of its own beside others' in the same server.
+        self.url = redis.url.removesuffix("/0") + "/1"
+        options = {
+            "visibility_timeout": visible,
+            "unacked_restore_interval": 1,
+            "unacked_restore_throttle": 1,
+            "unacked_mutex_expire": 2,
+        }
+        self.declares = f"""
+from celery import Celery
+from karafka.backends.celery import CeleryBackend
+
+theirs = Celery("theirs", broker={self.url!r})
+theirs.conf.broker_transport_options = {options}
+{settings}
+BACKEND = CeleryBackend(theirs, grace={grace})
+"""
+
+    @property
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.redis.port, db=1)
+
+    @property
+    def python(self) -> Sequence[str]:
+        """Tests may be root."""
+        return (*PYTHON, "-W", "ignore:You're running the worker with superuser privileges")
+
+    def ready(self, app: str) -> None:
+        self.client.flushdb()
+
+    def put(self, app: str, job: Mapping[str, Any]) -> None:
+        self.send_task("karafka.perform", job, queue="default")
+
+    def other(self) -> Celery:
+        """Another program of the team's."""
+        return Celery("other", broker=self.url, set_as_current=False)
+
+    def send_task(self, name: str, *arguments: object, **options: Any) -> None:
+        with self.other() as other:
+            other.send_task(name, args=arguments, ignore_result=True, **options)
+
+    def dead(self, app: str) -> list[dict[str, Any]]:
+        return [json.loads(b64decode(one["body"]))[0][0] for one in self._dead()]
+
+    def graves(self) -> list[dict[str, str]]:
+        """The headers of those that were given up, in order."""
+        return [one["headers"] for one in self._dead()]
+
+    def _dead(self) -> list[dict[str, Any]]:
+        found = cast("list[bytes]", self.client.lrange("default.dead", 0, -1))
+        return [json.loads(one) for one in reversed(found)]
 
 
 class ByDramatiq(Queue):

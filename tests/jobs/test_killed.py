@@ -14,7 +14,6 @@ from tests.jobs.test_contract import DEFINES
 from tests.specs.exact import Flow
 
 ROUNDS = 6
-RATE = 500
 
 PASS = """
 class PassWorker(ApplicationWorker):
@@ -37,16 +36,17 @@ def test_kill_after_kill_every_job_is_performed(yard: Makes, define: str) -> Non
     """The ledger: of each number that was sent there is a result, whatever had it in hand when it was killed."""
     chance, began = random.Random(11), monotonic()
     with yard(PASS.replace("DEFINE", define), partitions=2) as it:
+        rate = it.queue.rate
         now = {"server": it.server(), "worker": it.worker()}
-        with Flow(it, RATE) as flow:
-            until(lambda: len(it.raw()) > RATE // 2, 60)
+        with Flow(it, rate) as flow:
+            until(lambda: len(it.raw()) > rate // 2, 60)
             for turn in range(ROUNDS):
                 sleep(chance.uniform(0.2, 0.8))  # where the strike falls
                 kind = ("worker", "server")[turn % 2]
                 now[kind].kill()
                 now[kind] = it.start(kind)
                 before = len(it.raw())
-                until(lambda more=before: len(it.raw()) > more + RATE // 5, 60 + it.queue.returns)  # type: ignore[misc]  # this turn's
+                until(lambda more=before: len(it.raw()) > more + rate // 5, 60 + it.queue.returns)  # type: ignore[misc]  # this turn's
         counts = flow.counts()
         it.handed_over(*counts, timeout=60)
         owed = {f"{partition} {number}" for partition, count in enumerate(counts) for number in range(count)}

@@ -13,7 +13,7 @@ import psutil
 
 from tests.brokers import new_group, until
 from tests.jobs.queues import Queue
-from tests.process.servers import PYTHON, Server, app, started
+from tests.process.servers import Server, app, started
 from tests.specs import visible
 from tests.specs.run import Stage
 
@@ -74,7 +74,7 @@ class Yard:
     def start(self, command: str, *arguments: str) -> Family:
         """`karafka server`, `karafka worker`, as a process of its own."""
         more = self.queue.arguments if command == "worker" else ()
-        words = [*PYTHON, "-m", "karafka", command, "--log-format", "json", *more, *arguments]
+        words = [*self.queue.python, "-m", "karafka", command, "--log-format", "json", *more, *arguments]
         self.all.append(self._stack.enter_context(started(Family(self.folder, words, self.queue.environment))))
         return self.all[-1]
 

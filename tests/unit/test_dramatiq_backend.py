@@ -19,7 +19,7 @@ from karafka.backends.dramatiq import DramatiqBackend
 from karafka.backends.dramatiq_worker import Actors, AskedAgain, _again
 from karafka.backends.envelope import Envelope
 from karafka.errors import EnqueueError, JobError, ParseError
-from karafka.policy import AskedBurial
+from karafka.policy import AskedBurial, Bury, Retry
 
 KAFKA = {"bootstrap.servers": "localhost:9092"}
 
@@ -139,6 +139,16 @@ class OneHost:
     def start(self) -> None: ...
 
     def perform(self, job: object, attempt: int, *, struck: type[BaseException] | None = None) -> None: ...
+
+    def knows(self, job: object) -> bool:
+        raise NotImplementedError
+
+    def judge(self, job: object, attempt: int, error: BaseException, grave: str) -> Retry | Bury:
+        raise NotImplementedError
+
+    def buried(self, job: object, grave: str) -> None: ...
+
+    def log(self) -> None: ...
 
     def stop(self) -> None: ...
 

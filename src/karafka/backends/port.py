@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol, TypeAlias
 
 from karafka.application import Application
 from karafka.backends.envelope import Envelope
+from karafka.policy import Bury, Retry
 from karafka.workers import Worker
 
 #: Sends a payload to a topic by the server's own producer; the offset of the message in hand waits for it.
@@ -34,11 +35,27 @@ class Host(Protocol):
 
     def perform(self, job: object, attempt: int, *, struck: type[BaseException] | None = None) -> None:
         """Try a job, as `envelope.plain` has made it, for the `attempt`-th time (from 1); what it sends is confirmed on
-        return. Any thread. Where `perform` is a coroutine it runs on the process's one loop, within the worker's time
-        limit; else that is the queue's to see to: `struck` is what it raises in this thread when the limit is over.
+        return. Any thread. It takes no longer than the worker's time limit, unless it waits in C, which only the queue
+        may be able to interrupt. Where `perform` is a coroutine it runs on the process's one loop. `struck`: the queue
+        watches the time of what is no coroutine, and raises that in this thread when it is over.
 
         Raises what `perform` raises, `JobError`, `ParseError`, `TimeLimitError`.
         """
+
+    def knows(self, job: object) -> bool:
+        """Whether a route of the app has it. Any thread, and before `start` too, as the following."""
+
+    def judge(self, job: object, attempt: int, error: BaseException, grave: str) -> Retry | Bury:
+        """What is to become of a job whose `attempt`-th try raised `error`, by its worker's settings. It is told as an
+        event, with `grave` as the place where it goes once it is given up. `SystemExit` is a failure: the processes are
+        the queue's.
+        """
+
+    def buried(self, job: object, grave: str) -> None:
+        """Tell that it is there."""
+
+    def log(self) -> None:
+        """Have the app's events logged, where no command of karafka's does so."""
 
     def stop(self) -> None:
         """Once, after the last job: the app's `on_stop` hooks; the producers are flushed."""
@@ -51,6 +68,8 @@ class Backend(ABC):
     name: ClassVar[str]
     #: Whether `enqueue` waits for an answer, so that an event loop must not call it.
     waits: ClassVar[bool] = True
+    #: What ends the name of a queue of jobs that were given up, where a worker may be told to perform them again.
+    dead: ClassVar[str] = ""
 
     def attach(self, host: Callable[[], Host]) -> None:  # noqa: B027 - Kafka's jobs are performed by the engine itself
         """Called when an app that hands jobs over by this queue is declared, for worker processes of its own: once the

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from karafka.cli.options import app_option
-from karafka.cli.server import consume, consuming_options
+from karafka.cli.server import _take_signals, consume, consuming_options
 from karafka.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def worker(target: str | None, *, queues: dict[str, int], backend: str | None, *
 
     from karafka.background import backgrounds, check_queues, subscriptions  # noqa: PLC0415 - help needs none of it
     from karafka.cli.load import load_app  # noqa: PLC0415
+    from karafka.instrumentation import LogListener, configure_logging  # noqa: PLC0415
 
     app = load_app(target)
     chosen = _backend({one.backend.name: one.backend for one in backgrounds(app)}, backend)
@@ -65,6 +66,9 @@ def worker(target: str | None, *, queues: dict[str, int], backend: str | None, *
                 raise ConfigError(
                     f"--{name.replace('_', '-')} is not for jobs by {chosen.name}, whose own program runs the processes"
                 )
+        _take_signals()
+        configure_logging(options["log_level"], "json" if options["log_format"] == "json" else "text")
+        LogListener(app.events)
         sys.exit(
             chosen.run(
                 target,
