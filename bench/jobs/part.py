@@ -102,9 +102,10 @@ def run(asked: Row, bootstrap: str, jobs: int) -> Answer:
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        worker = stack.enter_context(running("worker", environment, *asked.worker))
-        ready(worker, group)
-        server = stack.enter_context(running("server", environment))
+        log = Path(folder) / "worker.log"
+        worker = stack.enter_context(running("worker", environment, log, *asked.worker))
+        ready(worker, log)
+        server = stack.enter_context(running("server", environment, log.with_name("server.log")))
         begun = performed(done, int(jobs * WARM), jobs)
         costs = cpu(server), cpu(worker)
         ended = performed(done, jobs, jobs)
@@ -131,18 +132,21 @@ def _with(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def running(command: str, environment: Mapping[str, str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """`karafka server` or `karafka worker`, stopped in order at the end."""
-    process = subprocess.Popen(
-        [*KARAFKA, command, *APP, *arguments], env=_with(environment), stderr=subprocess.PIPE, text=True
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        said = process.communicate(timeout=60)[1]
-        if process.returncode:
-            raise SystemExit(f"karafka {command} ended with status {process.returncode}:\n{said}")
+def running(
+    command: str, environment: Mapping[str, str], log: Path, *arguments: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`karafka server` or `karafka worker`, stopped in order at the end; what it says goes to `log`."""
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            [*KARAFKA, command, *APP, *arguments], env=_with(environment), stdout=said, stderr=said
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            status = process.wait(60)
+    if status:
+        raise SystemExit(f"karafka {command} ended with status {status}:\n{log.read_text()[-4_000:]}")
 
 
 @contextmanager
@@ -176,13 +180,12 @@ def redis_server(folder: Path) -> Iterator[str]:
         process.wait()
 
 
-def ready(worker: subprocess.Popen[str], group: str) -> None:
+def ready(worker: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until it has said that it reads."""
-    assert worker.stderr is not None
-    for line in worker.stderr:
-        if "assigned" in line or "is ready for action" in line or " ready." in line:
-            return
-    raise SystemExit(f"the worker of {group} has ended")
+    while not any(word in log.read_text() for word in ("assigned", "is ready")):
+        if worker.poll() is not None:
+            raise SystemExit(f"the worker has ended:\n{log.read_text()}")
+        time.sleep(0.05)
 
 
 def performed(done: Path, count: int, jobs: int) -> float:
@@ -200,7 +203,7 @@ def _numbers(done: Path) -> Iterator[int]:
     return (int.from_bytes(raw[at : at + 4], "big") for at in range(0, len(raw), 4))
 
 
-def cpu(process: subprocess.Popen[str]) -> float:
+def cpu(process: subprocess.Popen[bytes]) -> float:
     """Processor time of it and its children so far, in seconds."""
     root = psutil.Process(process.pid)
     times = [one.cpu_times() for one in (root, *root.children(recursive=True))]

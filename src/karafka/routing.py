@@ -202,12 +202,13 @@ class TopicOptions(TypedDict, total=False):
     before it read them: "earliest" (the first that is kept), "latest" (the end), or "stop" (nowhere, until a person
     decides). `marking`: "manual" where nothing but `self.mark` finishes a message. `max_messages`, `max_wait`
     (seconds): bounds of a batch. `exactly_once`: what `perform` sends by `self.produce` and the offset of its message
-    are committed together, or not at all. `responder`: what `self.respond_with` answers by; the class that belongs to
-    the controller by its name otherwise, None for no one. `responder_missing`: what becomes of a message that was
-    performed without an answer though its responder has to send something: "error" (it fails), "warn" (an event),
-    "ignore". `backend`: the job queue by which `karafka worker` performs the messages ("kafka"), the app's otherwise;
-    None for the server itself. `worker`: says how it does; the class that belongs to the controller by its name
-    otherwise, or one that is made. `interchanger`: how params cross the queue.
+    are committed together, or not at all; with a backend, the job and the offset are. `responder`: what
+    `self.respond_with` answers by; the class that belongs to the controller by its name otherwise, None for no one.
+    `responder_missing`: what becomes of a message that was performed without an answer though its responder has to
+    send something: "error" (it fails), "warn" (an event), "ignore". `backend`: the job queue by which `karafka worker`
+    performs the messages ("kafka"), the app's otherwise; None for the server itself. `worker`: says how it does; the
+    class that belongs to the controller by its name otherwise, or one that is made. `interchanger`: how params cross
+    the queue.
     """
 
     group: str
@@ -433,9 +434,9 @@ class Routes:
                 "partition could begin before the transaction of its former owner has ended"
             )
         background = self._background(group, line, kafka, context)
-        handler = handler_for(controller, context)
-        if background is not None:
-            handler = Enqueue(controller, context, background).handler
+        handler = (
+            handler_for(controller, context) if background is None else Enqueue(controller, context, background).handler
+        )
         policy = Policy(
             retry=config.retry if isinstance(options.retry, Unsaid) else options.retry,
             dead_letter=options.dead_letter,

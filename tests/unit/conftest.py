@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from importlib import invalidate_caches
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -12,6 +16,7 @@ from tests.unit.notary import Register, on_paper
 from tests.unit.post import Passing
 
 Build: TypeAlias = Callable[..., House]
+Write: TypeAlias = Callable[[Mapping[str, str]], None]
 
 
 @pytest.fixture
@@ -47,3 +52,25 @@ def passing(paper: tuple[Passing, Register]) -> Passing:
 @pytest.fixture
 def register(paper: tuple[Passing, Register]) -> Register:
     return paper[1]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Writes modules, each by its name; folders become packages. They are forgotten at the end."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a module that is written again within a second
+
+    def written(modules: Mapping[str, str]) -> None:
+        for name, text in modules.items():
+            path = tmp_path.joinpath(*name.split(".")).with_suffix(".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for folder in path.relative_to(tmp_path).parents:
+                if folder != Path():
+                    (tmp_path / folder / "__init__.py").touch()
+            path.write_text(textwrap.dedent(text))
+        invalidate_caches()
+
+    yield written
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]

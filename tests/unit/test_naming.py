@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module, invalidate_caches
 from pathlib import Path
 from typing import Any
@@ -14,37 +13,16 @@ import pytest
 from karafka import App, ConfigError, Responder, outgoing, topic
 from karafka.naming import NAMED, Found
 from karafka.routing import Route
+from tests.unit.conftest import Write
 
 CONTROLLER = "from karafka import *\nclass {name}Controller(Controller):\n    def perform(self): ...\n"
 RESPONDER = "from karafka import *\nclass {name}Responder(Responder):\n    def respond(self): ...\n"
-Write = Callable[[Mapping[str, str]], None]
 
 
 class OwnResponder(Responder):
     users = outgoing("users")
 
     def respond(self) -> None: ...
-
-
-@pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Writes modules, each by its name; folders become packages. They are forgotten at the end."""
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def written(modules: Mapping[str, str]) -> None:
-        for name, text in modules.items():
-            path = tmp_path.joinpath(*name.split(".")).with_suffix(".py")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            for folder in path.relative_to(tmp_path).parents:
-                if folder != Path():
-                    (tmp_path / folder / "__init__.py").touch()
-            path.write_text(textwrap.dedent(text))
-        invalidate_caches()
-
-    yield written
-    for name, module in list(sys.modules.items()):
-        if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
-            del sys.modules[name]
 
 
 def routed(home: str, name: str = "UsersController", **options: Any) -> Route:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import gc
-import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module, invalidate_caches, reload
-from pathlib import Path
+from importlib import import_module, reload
 from typing import Any
 
 import pytest
@@ -15,33 +12,11 @@ import pytest
 from karafka import App, Backoff, ConfigError, Controller, Worker, topic
 from karafka.naming import NAMED, Found
 from karafka.workers import check_worker, every, find, named, worker_of
+from tests.unit.conftest import Write
 
-Write = Callable[[Mapping[str, str]], None]
 HEAD = "from karafka import *\n"
 CONTROLLER = HEAD + "class {0}Controller(Controller):\n    def perform(self): ...\n"
 WORKER = HEAD + "class {0}Worker(Worker):\n    queue = {1!r}\n"
-
-
-@pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Writes modules, each by its name; folders become packages. They are forgotten at the end."""
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a module that is written again within a second
-
-    def written(modules: Mapping[str, str]) -> None:
-        for name, text in modules.items():
-            path = tmp_path.joinpath(*name.split(".")).with_suffix(".py")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            for folder in path.relative_to(tmp_path).parents:
-                if folder != Path():
-                    (tmp_path / folder / "__init__.py").touch()
-            path.write_text(textwrap.dedent(text))
-        invalidate_caches()
-
-    yield written
-    for name, module in list(sys.modules.items()):
-        if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
-            del sys.modules[name]
 
 
 def controller(home: str, name: str = "UsersController") -> Any:
