@@ -10,10 +10,11 @@ import pytest
 
 from tests.brokers import until
 from tests.jobs.conftest import Makes
-from tests.jobs.test_contract import DEFINES
 from tests.specs.exact import Flow
 
 ROUNDS = 6
+# Each queue, and each way to perform, once at least: a round takes most of a minute.
+KINDS = [("kafka", "def"), ("kafka", "async def"), ("dramatiq", "def"), ("celery", "async def")]
 
 PASS = """
 class PassWorker(ApplicationWorker):
@@ -31,7 +32,7 @@ class PassController(ApplicationController):
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("define", DEFINES)
+@pytest.mark.parametrize(("queue", "define"), KINDS, indirect=["queue"])
 def test_kill_after_kill_every_job_is_performed(yard: Makes, define: str) -> None:
     """The ledger: of each number that was sent there is a result, whatever had it in hand when it was killed."""
     chance, began = random.Random(11), monotonic()
