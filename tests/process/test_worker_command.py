@@ -17,7 +17,7 @@ class Paper(Backend):
 
     def enqueue(self, app, envelope, worker, send): ...
 
-    def run(self, target, queues, *, concurrency, processes):
+    def run(self, target, queues, *, concurrency, processes, shutdown_timeout):
         print("running", target, dict(queues), concurrency, processes)
         return 7
 

@@ -178,6 +178,8 @@ class Laned:
     finished: set[int] = field(default_factory=set)
     busy: set[int] = field(default_factory=set)
     owed: set[int] = field(default_factory=set)
+    #: Those that run, with the offsets of their messages: what is behind the one in hand may be finished already.
+    running: dict[Run, list[int]] = field(default_factory=dict)
     #: Whether nothing but a mark finishes a message.
     manual: bool = False
 
@@ -212,11 +214,12 @@ class Laned:
         """A commit is asked for, and that is to be kept beside it: what is wrong with that."""
         if self.manual:
             return None
-        if passed := [one for one in self.received - self.finished if one < position]:
+        done = self.finished.union(*(offsets[: run.progress] for run, offsets in self.running.items()))
+        if passed := [one for one in self.received - done if one < position]:
             return f"committed {position}, but {min(passed)} is not finished"
         for gap, run in zip(above[::2], above[1::2], strict=True):
             kept = set(range(position + gap, position + gap + run))
-            if wrong := kept & self.received - self.finished:
+            if wrong := kept & self.received - done:
                 return f"{min(wrong)} is kept as finished, and is not"
             position += gap + run
         return None
@@ -295,10 +298,12 @@ class Watch:
                 life.manual = manual
                 if wrong := life.begin(offsets, lanes, lambda at: known[where, at]):
                     self._violated(f"{where}: {wrong}")
+                life.running[run] = offsets
             return life, offsets
 
         def end(life: Laned, run: Run, offsets: list[int]) -> None:
             with CHANGED:
+                del life.running[run]
                 life.end(offsets, run.finished)
                 CHANGED.notify_all()
 

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from importlib import invalidate_caches
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeAlias
 
 import pytest
@@ -61,6 +62,11 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a module that is written again within a second
 
     def written(modules: Mapping[str, str]) -> None:
+        roots = {name.partition(".")[0] for name in modules}
+        for name, module in list(sys.modules.items()):
+            # Others of that name, such as an example's `controllers`, are aside for the test.
+            if name.partition(".")[0] in roots and not _within(module, tmp_path):
+                monkeypatch.delitem(sys.modules, name)
         for name, text in modules.items():
             path = tmp_path.joinpath(*name.split(".")).with_suffix(".py")
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,5 +78,9 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 
     yield written
     for name, module in list(sys.modules.items()):
-        if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+        if _within(module, tmp_path):
             del sys.modules[name]
+
+
+def _within(module: ModuleType, folder: Path) -> bool:
+    return (getattr(module, "__file__", None) or "").startswith(str(folder))
