@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from contextvars import Context, copy_context
+from dataclasses import replace
 from functools import partial
 from inspect import iscoroutinefunction
 from threading import Lock
@@ -33,11 +34,12 @@ from karafka.lifespan import CLEANUP, Lifespan
 from karafka.messages import NO_HOOKS, Handler, Record, Run, Sends, offset_of
 from karafka.outbox import Confirmed
 from karafka.performing import Background
-from karafka.policy import DeadLetter, Inside, Policy
+from karafka.policy import Inside
 from karafka.pool import WORKERS
 from karafka.producer import Producer
 from karafka.routing import TASKS, Options, Route, Subscription, Topic
-from karafka.trials import Fate, Tried, decide, in_words, tell, tell_buried, tried
+from karafka.setbacks import in_words
+from karafka.trials import Fate, Tried, decide, policy_of, tell, tell_buried, tried
 from karafka.workers import Worker, every, find, named
 
 # Jobs that are performed while an older one is tried again, and are remembered as that: one that fails for an hour is
@@ -61,18 +63,18 @@ def subscriptions(app: App, weights: Mapping[str, int] | None = None) -> tuple[S
             'topic(…, backend="kafka"), or App(…, backend="kafka")'
         )
     places = _places(app, routes)
-    shares = _shares({queue for here in places for queue in _queues(here)}, weights)
+    shares = _shares({queue for here in places for queue in queues_of(here)}, weights)
     found: list[Subscription] = []
     for here in places:
         # The jobs of all, for what looks like two clusters may be one by two names; where two are called alike, ours.
         jobs = Jobs(app, [*(one for one in routes if one.backend == here[0].backend), *here])
-        found += (_subscription(app, here[0], jobs, one, shares[one]) for one in _queues(here) if one in shares)
+        found += (_subscription(app, here[0], jobs, one, shares[one]) for one in queues_of(here) if one in shares)
     return tuple(found)
 
 
 def check_queues(app: App, backend: Backend, asked: Iterable[str]) -> None:
     """Raises `ConfigError` for a queue of `backend` that no worker has."""
-    there = _queues([one for one in backgrounds(app) if one.backend is backend])
+    there = queues_of([one for one in backgrounds(app) if one.backend is backend])
     _check_queues(there, (one.removesuffix(backend.dead) for one in asked))
 
 
@@ -88,7 +90,7 @@ def topics(app: App, *, unselected: bool = False) -> list[tuple[Settings, str, s
     """
     found: dict[tuple[int, str], tuple[Settings, str, str]] = {}
     for at, here in enumerate(_places(app, backgrounds(app, unselected=unselected))):
-        for queue in _queues(here):
+        for queue in queues_of(here):
             for name, said in here[0].backend.topics(app, queue).items():
                 found[at, name] = here[0].kafka, name, said
     return list(found.values())
@@ -119,7 +121,8 @@ def _cluster(app: App, background: Background) -> frozenset[str]:
     return frozenset(one.strip() for one in servers.split(","))
 
 
-def _queues(routes: Collection[Background]) -> list[str]:
+def queues_of(routes: Collection[Background]) -> list[str]:
+    """The queues of all workers that jobs of these routes may name, sorted."""
     return sorted({one.queue for one in Known(routes).workers})
 
 
@@ -142,15 +145,14 @@ def _subscription(app: App, first: Background, jobs: Jobs, queue: str, share: fl
     assert isinstance(backend, KafkaBackend)  # noqa: S101 - no others are asked
     name = backend.topic(app, queue)
     asynchronous = iscoroutinefunction(jobs.handler)
-    grave = DeadLetter(backend.grave(app), after=Worker.max_retries + 1)
-    topic = Topic(name, Job, Options(order=None, dead_letter=grave))
+    # Of a job that nobody here knows.
+    policy = policy_of(Worker, backend.grave(app))
+    topic = Topic(name, Job, Options(order=None, dead_letter=policy.dead_letter))
     most = TASKS if asynchronous else app.config.concurrency
     route = Route(
         topic=topic,
         group=name,
-        policy=Policy(
-            retry=Worker.backoff, dead_letter=grave, lane=offset_of, width=max(1, round(most * share)), ahead=AHEAD
-        ),
+        policy=replace(policy, lane=offset_of, width=max(1, round(most * share)), ahead=AHEAD),
         handler=jobs.handler,
         hooks=NO_HOOKS,
         concurrency=None,
@@ -256,8 +258,7 @@ class Jobs:
             return None
         controller = background.performing.controller
         if (controller, worker) not in self._inside:
-            grave = DeadLetter(self._grave, after=worker.max_retries + 1)
-            policy = Policy(retry=worker.backoff, dead_letter=grave)
+            policy = policy_of(worker, self._grave)
             self._inside[controller, worker] = Inside(controller.__qualname__, policy)
         return self._inside[controller, worker]
 

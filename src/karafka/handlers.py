@@ -36,6 +36,13 @@ def each_for(controller: type[AnyController], hooks: tuple[str, ...], context: C
     return (Expecting if _expecting(context) else Each)(controller, hooks, context)
 
 
+def batches_for(controller: type[AnyController], hooks: tuple[str, ...], context: Context, *, tells: bool) -> Batches:
+    """The same of batches."""
+    if tells:
+        return (FailingExpectingBatches if _expecting(context) else FailingBatches)(controller, hooks, context)
+    return (ExpectingBatches if _expecting(context) else Batches)(controller, hooks, context)
+
+
 def _expecting(context: Context) -> bool:
     answering = context.answering
     return answering is not None and answering.missing != "ignore" and bool(answering.required)
@@ -46,7 +53,7 @@ def handler_for(controller: type[AnyController], context: Context) -> Handler:
     hooks = hooks_of(controller)
     asynchronous = iscoroutinefunction(controller.perform)
     if issubclass(controller, BatchController):
-        batches = (ExpectingBatches if _expecting(context) else Batches)(controller, hooks, context)
+        batches = batches_for(controller, hooks, context, tells=told_of_failure(controller))
         return batches.perform_async if asynchronous else batches.perform
     each = each_for(controller, hooks, context, tells=told_of_failure(controller))
     if asynchronous:
@@ -60,7 +67,17 @@ def handler_for(controller: type[AnyController], context: Context) -> Handler:
     return each.perform
 
 
-class Each:
+class Through:
+    """Takes a controller through a message, or a batch: returns when that is finished, raises when it is not."""
+
+    def through(self, controller: Any) -> None:
+        raise NotImplementedError
+
+    async def through_async(self, controller: Any) -> None:
+        raise NotImplementedError
+
+
+class Each(Through):
     """A controller and a context of variables for each message. Several workers at once, each with a run of its own."""
 
     def __init__(self, controller: type[Any], hooks: tuple[str, ...], context: Context) -> None:
@@ -282,7 +299,7 @@ class Together:
         run.halt()
 
 
-class Batches:
+class Batches(Through):
     """One controller for a batch, which is finished as a whole, or not."""
 
     def __init__(self, controller: type[Any], hooks: tuple[str, ...], context: Context) -> None:
@@ -290,7 +307,6 @@ class Batches:
         self._controller = controller
         self._hooks = hooks
         self._foretell = foretelling(context)
-        self._tells = told_of_failure(controller)
 
     def perform(self, run: Run) -> None:
         """Called in a context of its own; of several batches each has one."""
@@ -310,21 +326,19 @@ class Batches:
             attempt = 1
 
     def _one(self, run: Run, records: list[Record], attempt: int) -> None:
-        controller = self._made(run, records, attempt)
+        self.through(self._made(run, records, attempt))
+
+    def through(self, controller: Any) -> None:
+        """Hooks and `perform`. Returns when the batch is finished, raises when it is not."""
         try:
-            try:
-                for hook in self._hooks:
-                    getattr(controller, hook)()
-                if (answer := controller.perform()) is not None:
-                    refuse_unperformed(answer)
-            except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, or a way to finish
-                self._judged(controller, records, error)
-            else:
-                self._ended(controller)
-        except (Exception, BaseExceptionGroup) as error:
-            if self._tells:
-                tell_failure(controller, error)
-            raise
+            for hook in self._hooks:
+                getattr(controller, hook)()
+            if (answer := controller.perform()) is not None:
+                refuse_unperformed(answer)
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, unless it is a way to finish
+            self._judged(controller, error)
+        else:
+            self._ended(controller)
 
     async def perform_async(self, run: Run) -> None:
         if not run.live():
@@ -334,27 +348,25 @@ class Batches:
         if self._foretell is not None:
             for message in controller.messages:
                 await self._foretell(message)
-        try:
-            try:
-                for hook in self._hooks:
-                    answer = getattr(controller, hook)()
-                    if isawaitable(answer):
-                        await answer
-                await controller.perform()
-            except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, or a way to finish
-                self._judged(controller, run.records, error)
-            else:
-                self._ended(controller)
-        except (Exception, BaseExceptionGroup) as error:
-            if self._tells:
-                await tell_failure_async(controller, error)
-            raise
+        await self.through_async(controller)
         run.finished = len(run.records)
 
-    def _judged(self, controller: Any, records: list[Record], error: BaseException) -> None:
+    async def through_async(self, controller: Any) -> None:
+        try:
+            for hook in self._hooks:
+                answer = getattr(controller, hook)()
+                if isawaitable(answer):
+                    await answer
+            await controller.perform()
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, unless it is a way to finish
+            self._judged(controller, error)
+        else:
+            self._ended(controller)
+
+    def _judged(self, controller: Any, error: BaseException) -> None:
         """Return where the batch is finished all the same; raise what it is to be judged by otherwise."""
         if (abort := dropped(error)) is not None:
-            _tell_aborted(self._context, self._controller, records[0], abort)
+            _tell_aborted(self._context, self._controller, controller.messages.records[0], abort)
             return
         _raise_first(controller.messages.error, error)
 
@@ -392,8 +404,8 @@ class ExpectingBatches(Batches):
             _see_unanswered(self._context, controller, run.records[run.finished])
 
 
-class Failing(Each):
-    """`Each`, where the controller is told of each try that failed."""
+class Telling(Through):
+    """What stands before `Each` or `Batches` where the controller is told of each try that failed."""
 
     def through(self, controller: Any) -> None:
         try:
@@ -410,8 +422,20 @@ class Failing(Each):
             raise
 
 
-class FailingExpecting(Failing, Expecting):
-    """Both."""
+class Failing(Telling, Each):
+    """See `Telling`."""
+
+
+class FailingExpecting(Telling, Expecting):
+    """See `Telling`."""
+
+
+class FailingBatches(Telling, Batches):
+    """See `Telling`."""
+
+
+class FailingExpectingBatches(Telling, ExpectingBatches):
+    """See `Telling`."""
 
 
 def told_of_failure(controller: type[AnyController]) -> bool:

@@ -243,6 +243,11 @@ class Batch(Sequence[Message[T]]):
         return self._payloads
 
     @property
+    def records(self) -> Sequence[Record]:
+        """As the client handed them out. The package's own."""
+        return self._records
+
+    @property
     def first(self) -> int:
         """The offset of the first of them."""
         return self._records[0].offset() or 0

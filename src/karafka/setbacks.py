@@ -111,8 +111,10 @@ class Setbacks:
         if setback.over and not isinstance(verdict, End):
             self._tell_setback(partition, setback, "finished all the same: it was marked")
             return
+        grave = partition.policy.dead_letter
+        said = in_words(verdict, grave.topic if grave is not None else None)
         leaving = partition.state >= State.LEAVING and not isinstance(verdict, End)
-        self._tell_setback(partition, setback, "left to the next owner" if leaving else _in_words(verdict, partition))
+        self._tell_setback(partition, setback, "left to the next owner" if leaving else said)
         if leaving:
             return
         now, offset = self._clock.monotonic(), setback.record.offset()
@@ -215,28 +217,8 @@ class Setbacks:
         record, error, attempt = setback.record, setback.error, setback.attempt
         work, inside = self._work(partition.place.topic), self._inside(partition, record)
         controller = inside.controller if inside is not None else work.controller if work is not None else ""
-        where, offset = self._where(partition), record.offset() or 0
-        if isinstance(error, Asked):
-            reason = error.reason
-            self._events.tell(
-                told.Postponed(
-                    **where, offset=offset, attempt=attempt, controller=controller, verdict=verdict, reason=reason
-                )
-            )
-            return
-        self._events.tell(
-            told.Failed(
-                **where,
-                offset=offset,
-                key=record.key(),
-                attempt=attempt,
-                controller=controller,
-                kind=type(error).__name__,
-                error=words(error),
-                traceback=traceback_of(error),
-                verdict=verdict,
-            )
-        )
+        where = {**self._where(partition), "offset": record.offset() or 0, "attempt": attempt}
+        tell_try(self._events, error, key=record.key(), controller=controller, verdict=verdict, **where)
 
     def _inside(self, partition: Partition, record: Record) -> Inside | None:
         work = self._work(partition.place.topic)
@@ -246,15 +228,24 @@ class Setbacks:
         return {"group": self._group, "topic": partition.place.topic, "partition": partition.place.partition}
 
 
-def _in_words(verdict: Verdict, partition: Partition) -> str:
+def tell_try(events: Events, error: BaseException, *, key: bytes | None, **what: Any) -> None:
+    """Tell of a try that failed, or asked for something else than to be finished; `what`: the events' other fields."""
+    if isinstance(error, Asked):
+        events.tell(told.Postponed(**what, reason=error.reason))
+        return
+    kind, said = type(error).__name__, words(error)
+    events.tell(told.Failed(**what, key=key, kind=kind, error=said, traceback=traceback_of(error)))
+
+
+def in_words(verdict: Verdict, grave: str | None) -> str:
+    """A verdict as events tell it; `grave` is where what is buried goes."""
     match verdict:
         case Retry(after):
             return f"tried again in {after:.1f} s"
         case Split(after):
             return f"tried again in halves in {after:.1f} s"
         case Bury():
-            grave = partition.policy.dead_letter
-            return f"goes to {grave.topic}" if grave is not None else "goes nowhere"
+            return f"goes to {grave}" if grave is not None else "goes nowhere"
         case Skip():
             return "given up"
         case Hold():

@@ -7,19 +7,23 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from karafka import events as told
-from karafka.errors import JobError, words
+from karafka.errors import JobError
 from karafka.events import Events
-from karafka.policy import Asked, Bury, DeadLetter, Policy, Retry, asked, judge
-from karafka.stacks import traceback_of
+from karafka.policy import Bury, DeadLetter, Policy, Retry, asked, judge
+from karafka.setbacks import tell_try
 from karafka.workers import Worker
 
 Fate: TypeAlias = Retry | Bury
 
 
+def policy_of(worker: type[Worker], grave: str) -> Policy:
+    """What a worker says, as the engine has it; `grave` is the topic of those that are given up."""
+    return Policy(retry=worker.backoff, dead_letter=DeadLetter(grave, after=worker.max_retries + 1))
+
+
 def decide(worker: type[Worker], error: BaseException, attempt: int) -> Fate:
     """What becomes of a job of `worker` whose `attempt`-th try (from 1) raised `error`, which is `tried`."""
-    policy = Policy(retry=worker.backoff, dead_letter=DeadLetter("dead", after=worker.max_retries + 1))
-    verdict = judge(policy, error, attempt, chance=random.random())  # noqa: S311 - jitter
+    verdict = judge(policy_of(worker, "dead"), error, attempt, chance=random.random())  # noqa: S311 - jitter
     assert isinstance(verdict, Retry | Bury)  # noqa: S101 - there is one job, a backoff and a grave, and no end
     return verdict
 
@@ -31,14 +35,6 @@ def tried(error: BaseException) -> BaseException:
     failure = JobError(f"it asked for the end of its process, which is the job queue's: {end!r}")
     failure.__cause__ = error
     return failure
-
-
-def in_words(fate: Fate, grave: str) -> str:
-    match fate:
-        case Retry(after):
-            return f"tried again in {after:.1f} s"
-        case Bury():
-            return f"goes to {grave}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +50,7 @@ class Tried:
 def tell(events: Events, one: Tried, error: BaseException, verdict: str) -> None:
     """Tell of a try that failed, or asked for something else than to be finished."""
     where = {**_place(one.job), "attempt": one.attempt, "controller": one.controller, "verdict": verdict}
-    if isinstance(error, Asked):
-        events.tell(told.Postponed(**where, reason=error.reason))
-        return
-    kind, said = type(error).__name__, words(error)
-    events.tell(told.Failed(**where, key=one.key, kind=kind, error=said, traceback=traceback_of(error)))
+    tell_try(events, error, key=one.key, **where)
 
 
 def tell_buried(events: Events, job: object, grave: str) -> None:

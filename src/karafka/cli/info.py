@@ -126,13 +126,12 @@ def described(app: App, target: str, file: str) -> dict[str, Any]:
 
 def backends(app: App) -> list[dict[str, Any]]:
     """The app's job queues, and who has jobs in them."""
-    from karafka.background import Known, backgrounds  # noqa: PLC0415 - needs the client
+    from karafka.background import backgrounds, queues_of  # noqa: PLC0415 - needs the client
 
     found = []
     for name, here in itertools.groupby(sorted(backgrounds(app), key=_name), _name):
         routes = list(here)
-        queues = sorted({one.queue for one in Known(routes).workers})
-        found.append({"name": name, "queues": queues, "routes": [one.route for one in routes]})
+        found.append({"name": name, "queues": queues_of(routes), "routes": [one.route for one in routes]})
     return found
 
 

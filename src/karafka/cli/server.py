@@ -156,7 +156,7 @@ def consume(
     from karafka.instrumentation import LogListener, configure_logging  # noqa: PLC0415
     from karafka.server import Server, end  # noqa: PLC0415
 
-    _take_signals()
+    take_signals()
     link, folder = _link(), _folder()
     configure_logging(log_level, "json" if log_format == "json" else "text", link.number if link is not None else None)
     if embedded or reload:
@@ -313,7 +313,7 @@ def _folder() -> str:
         return found
 
 
-def _take_signals() -> None:
+def take_signals() -> None:
     """Until the server takes them: process 1 of a container has no defaults, and what nobody handles is lost."""
 
     def end(_number: int, _frame: object) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from karafka.cli.options import app_option
-from karafka.cli.server import _take_signals, consume, consuming_options
+from karafka.cli.server import consume, consuming_options, take_signals
 from karafka.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def worker(target: str | None, *, queues: dict[str, int], backend: str | None, *
                 raise ConfigError(
                     f"--{name.replace('_', '-')} is not for jobs by {chosen.name}, whose own program runs the processes"
                 )
-        _take_signals()
+        take_signals()
         configure_logging(options["log_level"], "json" if options["log_format"] == "json" else "text")
         LogListener(app.events)
         sys.exit(
