@@ -131,7 +131,9 @@ class Poller:
         ended.acquire()
         handle.watch(ended.release)
         self.prompt(handle)
-        ended.acquire(timeout=-1 if timeout is None else max(0.0, by - time.monotonic()))
+        # In short waits: a signal that comes as the main thread lies down, or to another thread, wakes nobody.
+        while (left := by - time.monotonic()) > 0 and not ended.acquire(timeout=min(POLL, left)):
+            pass
 
     @property
     def serves_here(self) -> bool:
