@@ -329,7 +329,8 @@ def test_ctrl_c_interrupts_a_wait_for_a_broker_that_stands_still(own: Kafka, sti
     assert took < 6, str(server.heard)
 
 
-# The main thread is not woken by Ctrl-C: as where it comes the moment before the thread lies down. Others serve reports.
+# The main thread is not woken by Ctrl-C: as where it comes the moment before the thread lies down. Others serve
+# reports.
 ELSEWHERE = """
 for _ in range(3):
     threading.Thread(target=lambda: sender.produce_async(TOPIC, "before").wait(), daemon=True).start()
