@@ -83,7 +83,7 @@ class Responder:
     #: All topics that it may send to, by name.
     topics: ClassVar[Mapping[str, OutgoingTopic]] = {}
     # What must be sent to, by name.
-    _required: ClassVar[tuple[str, ...]] = ()
+    _required: ClassVar[frozenset[str]] = frozenset()
     # What was sent so far, by topic, in the order of first use.
     _sent: dict[str, list[Sent]] | None = None
     # Whether something of it is not as declared.
@@ -92,7 +92,7 @@ class Responder:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.topics = _topics_of(cls)
-        cls._required = tuple(topic.name for topic in cls.topics.values() if topic.required)
+        cls._required = frozenset(topic.name for topic in cls.topics.values() if topic.required)
         respond = cls.respond
         if isgeneratorfunction(respond) or isasyncgenfunction(respond):
             raise ConfigError(
@@ -159,7 +159,7 @@ class Responder:
 
     # ── the package's own ────────────────────────────────────────────────────────────────────────────────────
 
-    def answer(self, args: tuple[Any, ...], options: dict[str, Any]) -> list[Sent]:
+    def answer(self, args: tuple[Any, ...], options: dict[str, Any]) -> Iterator[Sent]:
         """What `respond` sends, topics in the order of first use. Raises `ResponderError`."""
         answer = self.respond(*args, **options)
         if answer is not None and isawaitable(answer):
@@ -171,20 +171,20 @@ class Responder:
             )
         return self._checked()
 
-    async def answer_async(self, args: tuple[Any, ...], options: dict[str, Any]) -> list[Sent]:
+    async def answer_async(self, args: tuple[Any, ...], options: dict[str, Any]) -> Iterator[Sent]:
         """The same where it is `async def`."""
         await self.respond(*args, **options)
         return self._checked()
 
-    def _checked(self) -> list[Sent]:
+    def _checked(self) -> Iterator[Sent]:
         sent = self._sent or {}
-        if not self._amiss and all(map(sent.__contains__, self._required)):
-            return list(chain.from_iterable(sent.values()))
+        if not self._amiss and self._required.issubset(sent):
+            return chain.from_iterable(sent.values())
         wrong = list(_wrong(self.topics, sent))
         raise ResponderError(f"{type(self).__qualname__} has sent nothing, because {'; '.join(wrong)}", problems=wrong)
 
 
-def _rows(sent: list[Sent]) -> list[Row]:
+def _rows(sent: Iterator[Sent]) -> list[Row]:
     """As producers take them."""
     return [
         Row(topic=topic, payload=payload, key=key, headers=headers, partition=partition)
