@@ -44,6 +44,28 @@ class TestSettings:
         assert (One.queue, One.max_retries, Base.max_retries) == ("slow", 0, 3)
 
     @pytest.mark.parametrize(
+        ("slip", "meant"),
+        [
+            ("max_retry", "max_retries"),
+            ("retries", "max_retries"),
+            ("timelimit", "time_limit"),
+            ("back_off", "backoff"),
+        ],
+    )
+    def test_a_slip_is_not_taken_for_something_else(self, slip: str, meant: str) -> None:
+        with pytest.raises(ConfigError, match=rf"Slow\.{slip} is read by nobody: is {meant} meant\?"):
+            type("Slow", (Worker,), {slip: 3})
+
+    def test_what_is_not_like_a_setting_is_yours(self) -> None:
+        class Own(Worker):
+            """With what a team may want to say of it."""
+
+            team = "video"
+            SIZES = (1, 2)
+
+        assert Own.team == "video"
+
+    @pytest.mark.parametrize(
         "settings",
         [
             {"queue": "a.b-C_9"},
