@@ -121,6 +121,10 @@ class App:
         # A job queue may have worker processes of its own: what they need of this app is made when they ask.
         self.routes = Routes(self.config, backend, lambda one: one.attach(partial(_host, self, one)))
 
+    def __repr__(self) -> str:
+        topics = ", ".join(sorted({topic.shown for _, topic in self.routes}))
+        return f"<App {self.config.client_id!r} of {topics or 'no topics yet'}>"
+
     @classmethod
     def from_env(
         cls,

@@ -189,6 +189,10 @@ class Producer:
         weakref.finalize(self, self._estate.settle).atexit = False
         ALIVE.add(self)
 
+    def __repr__(self) -> str:
+        to = "that records" if self._recorder is not None else f"to {self._kafka.get('bootstrap.servers')}"
+        return f"<Producer {to}{', closed' if self._closed else ''}>"
+
     @classmethod
     def recorder(
         cls,

@@ -8,12 +8,25 @@ from typing import Any
 
 import pytest
 
-from karafka import App, ConfigError, Controller
+from karafka import App, ConfigError, Controller, Producer
 
 
 @pytest.fixture
 def app() -> App:
     return App("shop", kafka={"bootstrap.servers": "localhost:9092"})
+
+
+def test_it_and_its_producer_say_what_they_are(app: App) -> None:
+    """In a console, a debugger, a log line."""
+    assert repr(App("a", kafka={"bootstrap.servers": "here:9092"})) == "<App 'a' of no topics yet>"
+    for name in ("videos", "orders"):
+        app.topic(name)(type("AnyController", (Controller,), {"perform": lambda _: None}))
+    assert repr(app) == "<App 'shop' of orders, videos>"
+    producer = Producer({"bootstrap.servers": "here:9092"})
+    assert repr(producer) == "<Producer to here:9092>"
+    producer.close()
+    assert repr(producer) == "<Producer to here:9092, closed>"
+    assert repr(Producer.recorder()) == "<Producer that records>"
 
 
 def test_hooks_are_kept_in_order_and_stay_what_they_are(app: App) -> None:
