@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from karafka.errors import ConfigError
 
@@ -42,6 +42,14 @@ def one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         *first, last = map(repr, choices)
         raise ConfigError(f"{name}={value!r}: {', '.join(first)} or {last} is expected")
+
+
+def refuse_slip(shown: str, name: str, known: Iterable[str], alike: float) -> None:
+    """Refuse a `name` that looks like one of `known`, misspelt: by `alike`, of 1, at least. Raises `ConfigError`."""
+    from difflib import get_close_matches  # noqa: PLC0415 - seldom
+
+    if near := get_close_matches(name, known, 1, alike):
+        raise ConfigError(f"{shown} is read by nobody: is {near[0]} meant?")
 
 
 def duration(text: str) -> float:

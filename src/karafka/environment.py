@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Self
 
-from karafka.checks import duration, number, size, whole
+from karafka.checks import duration, number, refuse_slip, size, whole
 from karafka.errors import ConfigError
 
 VARIABLE = "KARAFKA_ENV"
@@ -120,8 +119,7 @@ def _refuse_slip(name: str, ours: set[str]) -> None:
     if name.startswith(SHORTENED):
         meant = name.replace("KARAFKA_", KAFKA, 1)
         raise ConfigError(f"{name} is read by nobody: librdkafka's settings begin with {KAFKA}, as in {meant}")
-    if near := get_close_matches(name, ours, 1, ALIKE):
-        raise ConfigError(f"{name} is read by nobody: is {near[0]} meant?")
+    refuse_slip(name, name, ours, ALIKE)
 
 
 def _whole(variable: str, text: str) -> int:

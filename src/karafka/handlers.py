@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import dis
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import copy_context
 from functools import partial
 from inspect import isasyncgen, isawaitable, iscoroutine, iscoroutinefunction, isgenerator
@@ -70,10 +70,51 @@ def handler_for(controller: type[AnyController], context: Context) -> Handler:
 class Through:
     """Takes a controller through a message, or a batch: returns when that is finished, raises when it is not."""
 
+    def __init__(self, controller: type[Any], hooks: tuple[str, ...], context: Context) -> None:
+        self._context = context
+        self._controller = controller
+        self._hooks = hooks
+        # Where the parser is a coroutine function.
+        self._foretell = foretelling(context)
+
     def through(self, controller: Any) -> None:
-        raise NotImplementedError
+        """Hooks and `perform`."""
+        try:
+            for hook in self._hooks:
+                getattr(controller, hook)()
+            if (answer := controller.perform()) is not None:
+                refuse_unperformed(answer)
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, unless it is a way to finish
+            self._judged(controller, error)
+        else:
+            self._ended(controller)
 
     async def through_async(self, controller: Any) -> None:
+        """The same on the event loop."""
+        if self._foretell is not None:
+            for message in self._messages(controller):
+                await self._foretell(message)
+        try:
+            for hook in self._hooks:
+                answer = getattr(controller, hook)()
+                if isawaitable(answer):
+                    await answer
+            await controller.perform()
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, unless it is a way to finish
+            self._judged(controller, error)
+        else:
+            self._ended(controller)
+
+    def _messages(self, controller: Any) -> Iterable[Message[Any]]:
+        """What is parsed ahead, where that must be awaited."""
+        raise NotImplementedError
+
+    def _judged(self, controller: Any, error: BaseException) -> None:
+        """Return where it is finished all the same; raise what it is to be judged by otherwise."""
+        raise NotImplementedError
+
+    def _ended(self, controller: Any) -> None:
+        """It has gone well, as far as user code says; raise why it is not finished all the same."""
         raise NotImplementedError
 
 
@@ -81,11 +122,7 @@ class Each(Through):
     """A controller and a context of variables for each message. Several workers at once, each with a run of its own."""
 
     def __init__(self, controller: type[Any], hooks: tuple[str, ...], context: Context) -> None:
-        self._context = context
-        self._controller = controller
-        self._hooks = hooks
-        # Where the parser is a coroutine function.
-        self._foretell = foretelling(context)
+        super().__init__(controller, hooks, context)
         # Whether its coroutines leave variables behind, so that each message has a task of its own.
         self._apart = False
 
@@ -128,36 +165,13 @@ class Each(Through):
         """Hooks and `perform` for one message. Returns when it is finished, raises when it is not."""
         self.through(self.made(run, record, attempt))
 
-    def through(self, controller: Any) -> None:
-        """The same, its controller made."""
-        try:
-            for hook in self._hooks:
-                getattr(controller, hook)()
-            if (answer := controller.perform()) is not None:
-                refuse_unperformed(answer)
-        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, unless it is a way to finish
-            self._judged(controller, error)
-        else:
-            self._ended(controller)
-
     async def one_async(self, run: Run, record: Record, attempt: int) -> None:
         """The same on the event loop."""
         AT_WORK.set((self._controller.__qualname__, record))
         await self.through_async(self.made(run, record, attempt))
 
-    async def through_async(self, controller: Any) -> None:
-        if self._foretell is not None:
-            await self._foretell(controller.message)
-        try:
-            for hook in self._hooks:
-                answer = getattr(controller, hook)()
-                if isawaitable(answer):
-                    await answer
-            await controller.perform()
-        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, unless it is a way to finish
-            self._judged(controller, error)
-        else:
-            self._ended(controller)
+    def _messages(self, controller: Any) -> Iterable[Message[Any]]:
+        return (controller.message,)
 
     def aborted(self, record: Record, abort: Abort) -> None:
         _tell_aborted(self._context, self._controller, record, abort)
@@ -302,12 +316,6 @@ class Together:
 class Batches(Through):
     """One controller for a batch, which is finished as a whole, or not."""
 
-    def __init__(self, controller: type[Any], hooks: tuple[str, ...], context: Context) -> None:
-        self._context = context
-        self._controller = controller
-        self._hooks = hooks
-        self._foretell = foretelling(context)
-
     def perform(self, run: Run) -> None:
         """Called in a context of its own; of several batches each has one."""
         size, length = run.batch, len(run.records)
@@ -328,40 +336,16 @@ class Batches(Through):
     def _one(self, run: Run, records: list[Record], attempt: int) -> None:
         self.through(self._made(run, records, attempt))
 
-    def through(self, controller: Any) -> None:
-        """Hooks and `perform`. Returns when the batch is finished, raises when it is not."""
-        try:
-            for hook in self._hooks:
-                getattr(controller, hook)()
-            if (answer := controller.perform()) is not None:
-                refuse_unperformed(answer)
-        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, unless it is a way to finish
-            self._judged(controller, error)
-        else:
-            self._ended(controller)
-
     async def perform_async(self, run: Run) -> None:
         if not run.live():
             return
         AT_WORK.set((self._controller.__qualname__, run.records[0]))
-        controller = self._made(run, run.records, run.attempt)
-        if self._foretell is not None:
-            for message in controller.messages:
-                await self._foretell(message)
-        await self.through_async(controller)
+        await self.through_async(self._made(run, run.records, run.attempt))
         run.finished = len(run.records)
 
-    async def through_async(self, controller: Any) -> None:
-        try:
-            for hook in self._hooks:
-                answer = getattr(controller, hook)()
-                if isawaitable(answer):
-                    await answer
-            await controller.perform()
-        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - raised again, unless it is a way to finish
-            self._judged(controller, error)
-        else:
-            self._ended(controller)
+    def _messages(self, controller: Any) -> Iterable[Message[Any]]:
+        batch: Batch[Any] = controller.messages
+        return batch
 
     def _judged(self, controller: Any, error: BaseException) -> None:
         """Return where the batch is finished all the same; raise what it is to be judged by otherwise."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from difflib import get_close_matches
 from types import ModuleType, new_class
 from typing import Any, ClassVar
 
-from karafka.checks import number, whole
+from karafka.checks import number, refuse_slip, whole
 from karafka.errors import ConfigError
 from karafka.naming import Found, around, belonging
 from karafka.policy import Backoff
@@ -18,8 +17,7 @@ APPLICATION = "ApplicationWorker"
 # What a class is made for that nobody wrote.
 _MADE_FOR = "__karafka_made_for__"
 _QUEUE = re.compile(r"[a-zA-Z0-9._-]{1,100}")
-SETTINGS = ("queue", "priority", "time_limit", "max_retries", "backoff")
-# How like one of them a name must be to be taken for it, misspelt.
+# How like one of its settings a name must be to be taken for that, misspelt.
 ALIKE = 0.75
 
 
@@ -55,9 +53,9 @@ class Worker:
         whole(f"{name}.max_retries", cls.max_retries, 0)
         if not isinstance(cls.backoff, Backoff):
             raise ConfigError(f"{name}.backoff={cls.backoff!r}: a Backoff is expected, such as Backoff(1, 300)")
-        for own in vars(cls).keys() - SETTINGS:
-            if near := get_close_matches(own, SETTINGS, 1, ALIKE):
-                raise ConfigError(f"{name}.{own} is read by nobody: is {near[0]} meant?")
+        settings = Worker.__annotations__
+        for own in vars(cls).keys() - settings:
+            refuse_slip(f"{name}.{own}", own, settings, ALIKE)
 
 
 def check_worker(where: str, worker: object) -> type[Worker]:
