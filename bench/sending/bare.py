@@ -49,6 +49,24 @@ class Reports:
         return self.ended - self.failed
 
 
+class Least(msgspec.Struct, gc=False, eq=False):
+    """The least that a handle can be: one for each message, called with its end, which it keeps for who may ask."""
+
+    topic: str
+    key: bytes | None = None
+    partition: int | None = None
+    offset: int | None = None
+    latency: float | None = None
+    error: KafkaError | None = None
+
+    def __call__(self, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            self.partition, self.latency = message.partition(), message.latency()
+            self.offset = message.offset()
+        else:
+            self.error = error
+
+
 # ── one message at a time ────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -158,6 +176,26 @@ def send(producer: Producer, topic: str, count: int, reports: Reports) -> None:
             poll(0)
 
 
+def least(asked: Task, producer: Producer) -> None:
+    """`shared`, with a handle of its own for each message; what has failed is told by the last of them."""
+    warm(asked, producer)
+    topic, last = asked.topic, Least(asked.topic)
+    produce, poll = producer.produce, producer.poll
+    watch = Watch()
+    for number in range(asked.count):
+        last = Least(topic)
+        while True:
+            try:
+                produce(topic, PAYLOAD, on_delivery=last)
+                break
+            except BufferError:
+                poll(0.1)
+        if not number % 1000:
+            poll(0)
+    producer.flush()
+    watch.stop(asked.count if last.offset == WARM + asked.count else 0)
+
+
 def dicts(asked: Task, producer: Producer) -> None:
     """`shared`, the payload written by the encoder that karafka's JSON has."""
     warm(asked, producer)
@@ -234,6 +272,7 @@ WAYS: Mapping[str, Callable[[Task, Producer], None]] = {
     "threads-poll": lambda asked, producer: by_threads(asked, producer, by_poll),
     "threads-event": lambda asked, producer: by_threads(asked, producer, by_event),
     "shared": shared,
+    "least": least,
     "dicts": dicts,
     "memory": memory,
     "asyncio": awaited,

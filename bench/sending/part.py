@@ -24,6 +24,10 @@ RECORDS = 500_000
 HEAD = ("", "karafka", "the bare client", "to the bare client", "µs of CPU each", "bare", "besides")
 OURS, BARE = "bench.sending.ours", "bench.sending.bare"
 PEER, REQUIREMENTS = "bench.sending.aiokafka_gather", ("aiokafka[lz4]==0.14.0",)
+# Milliseconds that messages wait for others, where many are sent.
+LINGER = 5
+# Ways of the bare client to wait on several threads, and of how many of the records: most are slow.
+BY_THREADS: Mapping[str, float] = {"flush": 1 / 50, "poll": 1 / 50, "event": 1 / 10}
 # Seconds until what was sent without acknowledgement is there.
 PATIENCE = 10.0
 
@@ -88,10 +92,11 @@ class Row:
         return *self.bare, self.ours, *self.others
 
 
-def _sync(acks: str, share: float) -> Row:
+def _sync(acks: str, share: float, linger: int = 0) -> Row:
     run = partial(Run, share=share, acks=acks)
     bare = run(BARE, "flush"), run(BARE, "poll")
-    return Row(f"`produce_sync`, one thread, `acks={acks}`", run(OURS, "sync"), bare, figures=WAITS)
+    said = f"`produce_sync`, one thread, `acks={acks}`" + (f", `linger.ms={linger}`, to 0" if linger else "")
+    return Row(said, run(OURS, "sync", linger=linger), bare, figures=WAITS)
 
 
 def _streams() -> dict[str, Row]:
@@ -105,19 +110,21 @@ def _streams() -> dict[str, Row]:
             said + (f", `linger.ms={linger}`" if linger else ""),
             Run(OURS, name, linger=linger),
             (Run(BARE, "shared", linger=linger),),
+            (Run(BARE, "least", linger=linger),),
         )
-        for linger in (0, 5)
+        for linger in (0, LINGER)
         for name, said in ways.items()
     }
 
 
 ROWS: Mapping[str, Row] = {
     "sync": _sync("all", 1 / 100),
+    "sync-linger": _sync("all", 1 / 100, LINGER),
     "sync-acks0": _sync("0", 1 / 25),
     "threads": Row(
         f"`produce_sync`, {THREADS} threads at once",
-        Run(OURS, "threads", 1 / 50),
-        tuple(Run(BARE, f"threads-{way}", 1 / 50) for way in ("flush", "poll", "event")),
+        Run(OURS, "threads", 1 / 10),
+        tuple(Run(BARE, f"threads-{way}", share) for way, share in BY_THREADS.items()),
     ),
     **_streams(),
     "dicts": Row("`produce_async`, dicts, handles dropped", Run(OURS, "dicts"), (Run(BARE, "dicts"),)),
@@ -154,7 +161,9 @@ def measure(ask: Ask) -> Found:
             f"{records:,} messages, until all are confirmed. *The bare client*: the best of its ways in each round,\n"
             "where there are several (*besides*); streams by `produce(…, on_delivery=…)` with one callback for all,\n"
             "`poll(0)` after each 1,000 and `poll` where the queue is full; awaited by a thread that polls and ends\n"
-            f"futures, as in its examples. Memory is resident, of {records * 20:,} messages. Medians over rounds,\n"
+            "futures, as in its examples. *Least* is the bare client with the least that a handle can be in Python:\n"
+            "an object for each message, which is called with its end and keeps partition, offset and latency.\n"
+            f"Memory is resident, of {records * 20:,} messages. Medians over rounds,\n"
             "with their spread; a ratio is of two runs of one round. Every run's ledger was checked: each message\n"
             "confirmed to its sender, and as many at the topic's end as were sent.\n"
             f"Beside us: {REQUIREMENTS[0].replace('==', ' ')}."

@@ -5,6 +5,8 @@ sender that waits for its message asks itself, so that no other thread need wake
 then, so that it need not share the interpreter with a thread that does. For all else there is the polling thread: it
 serves reports as they come while somebody waits for one (`prompt`), otherwise every `GLANCE` seconds.
 
+Messages linger in the client (`linger.ms`), so that they travel together; where somebody waits for one, none does.
+
 What the client calls while Ctrl-C is heard is never called again: whoever serves on the main thread hears it after.
 """
 
@@ -19,6 +21,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import cycle
 from threading import Event, Lock, Thread, get_ident
 from typing import Any
 
@@ -33,6 +36,8 @@ _log = logging.getLogger("karafka.producer")
 
 # How long one call that asks for reports may wait for one: how late a stop, or Ctrl-C, may be.
 POLL = 0.1
+# How long at a time somebody who waits for a message sees to it that none lingers.
+HASTE = 0.005
 # How often reports are served that nobody waits for.
 GLANCE = 0.02
 # How often an idle client is asked for news.
@@ -99,9 +104,8 @@ class Poller:
         # Whether a message was not confirmed in time: the client may have lost the cluster for good, without a word.
         self._doubtful = False
         self._born = time.monotonic()
-        # Whether somebody waits; how many flush.
+        # Whether somebody waits.
         self._prompted = False
-        self._flushing = 0
         self._failing = False
         # How many messages were given up.
         self._left = 0
@@ -122,8 +126,12 @@ class Poller:
         by = time.monotonic() + timeout if timeout is not None else NEVER
         handle.attend()
         self.refuse_here("wait")
+        # To hasten goes on until the messages of all have ended, so only for a moment: then this one is on its way. And
+        # again, since one whose leader was not known then is not.
+        turns = cycle(((self.client.hasten, HASTE), (self.client.serve, POLL)))
         while not handle.done and not self.over and (left := by - time.monotonic()) > 0:
-            if not self._serve_in_turn(min(POLL, left)):
+            serve, most = next(turns)
+            if not self._in_turn(serve, min(most, left)):
                 break
         if handle.done:
             return
@@ -215,11 +223,11 @@ class Poller:
 
     def glance(self) -> None:
         """Serve what is due, unless another does."""
-        self._serve_in_turn(0.0)
+        self._in_turn(self.client.serve, 0.0)
 
     def make_room(self, patience: float) -> None:
         """Wait so long, or less, for reports: they make room in the client's queue."""
-        if not self._serve_in_turn(patience):
+        if not self._in_turn(self.client.serve, patience):
             time.sleep(0.001)
 
     # ── its end ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -229,12 +237,8 @@ class Poller:
         self.refuse_here("flush")
         by = time.monotonic() + timeout
         self.glance()  # what the client has to say of itself is counted as waiting until it is heard
-        self._flushing += 1
-        try:
-            while (left := self.client.waiting()) and not self._ended and (now := time.monotonic()) < by:
-                self._serve_in_turn(min(POLL, by - now), patience=min(POLL, by - now))
-        finally:
-            self._flushing -= 1
+        while (left := self.client.waiting()) and not self._ended and (now := time.monotonic()) < by:
+            self._in_turn(self.client.hasten, min(POLL, by - now), patience=min(POLL, by - now))
         return left
 
     def give_up(self, reason: str) -> int:
@@ -248,7 +252,7 @@ class Poller:
                 self.client.purge(given_up)
                 by = time.monotonic() + CLOSE_TIMEOUT
                 while self.client.waiting() and time.monotonic() < by:
-                    self._serve(GLANCE)
+                    self._serve(self.client.serve, GLANCE)
                     self.client.purge(given_up)  # what a sender had in hand meanwhile
                 self._left = self.failures - before
                 self._ended = True
@@ -317,24 +321,24 @@ class Poller:
             if not self.client.waiting() or self.over:
                 return
             self._prompted = True
-            self._serve_in_turn(POLL, patience=POLL)
+            self._in_turn(self.client.hasten, POLL, patience=POLL)
 
-    def _serve_in_turn(self, timeout: float, *, patience: float = 0.0) -> bool:
+    def _in_turn(self, serve: Callable[[float], None], timeout: float, *, patience: float = 0.0) -> bool:
         """Serve for `timeout` seconds at most. Whether the turn was to be had, at once or within `patience` seconds."""
         with Held():
             if not self._turn.acquire(timeout=patience):
                 return False
             try:
-                self._serve(timeout)
+                self._serve(serve, timeout)
             finally:
                 self._turn.release()
         return True
 
-    def _serve(self, timeout: float) -> None:
+    def _serve(self, serve: Callable[[float], None], timeout: float) -> None:
         """With the turn, and signals held: hear what there is."""
         self._server, self._served_at = get_ident(), time.monotonic()
         try:
-            (self.client.hasten if self._flushing else self.client.serve)(timeout)
+            serve(timeout)
             self._hear()
         except Exception:  # noqa: BLE001 - told, with its traceback
             # Of a stats_cb, say, which the client passes on: others wait for this thread.

@@ -166,6 +166,7 @@ class ConfluentSender:
             self._client: Any = _Producer(settings, logger=librdkafka_log)
         except KafkaException as error:
             raise refusal(error, kafka, "Producer(…)") from None
+        self._lingers = float(settings.get("queue.buffering.max.ms", settings["linger.ms"])) > 0
         self.quick = cast("Quick", self._client.produce)
         self.judge = reports.judge
 
@@ -187,6 +188,9 @@ class ConfluentSender:
             self._reports.on_error(error.args[0])
 
     def hasten(self, timeout: float) -> None:
+        if not self._lingers:
+            self.serve(timeout)
+            return
         try:
             self._client.flush(timeout)
         except KafkaException as error:

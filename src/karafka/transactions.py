@@ -235,9 +235,11 @@ class Transactions:
                 raise self._taken(timeout)
             await asyncio.sleep(PAUSE / 10)
         opening = aside(ASIDE, self._opened, by, task)
+        begun = asyncio.wrap_future(opening)
         try:
-            return await asyncio.shield(asyncio.wrap_future(opening))
+            return await asyncio.shield(begun)
         except asyncio.CancelledError:
+            begun.add_done_callback(asyncio.Future.exception)  # asked for, so that asyncio does not tell of it
             aside(ASIDE, self._drop, opening)  # nobody will end it who has not got it
             raise
 

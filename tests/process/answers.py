@@ -38,14 +38,20 @@ class PassController(BatchController[int]):
     {define} perform(self):
         {wait}self.respond_with(self.messages)
 """
-# Answers dawdle, and commits are quick: who does not wait for the ones before the others loses some.
+# Answers dawdle, whoever waits for them, and commits are quick: who does not wait for the ones before the others loses
+# some.
 SLOW = {"linger.ms": 150}
+DAWDLING = """
+from karafka.sender import ConfluentSender
+
+ConfluentSender.hasten = ConfluentSender.serve
+"""
 
 
 def text(line: Line, kind: str, kafka: Mapping[str, object] | None = None, **settings: Any) -> str:
     """The app.py of a member of the line's group; settings are `App`'s."""
     waits = "async" in kind
-    body = (SEVERAL if "batch" in kind else ONE).format(
+    answering = (SEVERAL if "batch" in kind else ONE).format(
         source=line.source,
         target=line.target,
         define="async def" if waits else "def",
@@ -53,7 +59,7 @@ def text(line: Line, kind: str, kafka: Mapping[str, object] | None = None, **set
         options=', order="key"' if "key" in kind else "",
     )
     told = {"drain_timeout": 5.0, "commit_interval": 0.05, **settings}
-    return app(line.stage.bootstrap, line.group, body, kafka={**SLOW, **(kafka or {})}, **told)
+    return app(line.stage.bootstrap, line.group, DAWDLING + answering, kafka={**SLOW, **(kafka or {})}, **told)
 
 
 class Servers:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from _thread import interrupt_main
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from threading import Timer
-from time import monotonic
+from threading import Event, Timer
+from time import monotonic, sleep
 from uuid import UUID
 
 import pytest
@@ -187,6 +187,73 @@ def test_what_can_never_be_sent_is_refused_before_anything_is(stage: Stage, prod
         producer.produce_async(topic, b"x" * 2_000_000, key="k")
     assert producer.flush(10) == 0
     assert stage.end(topic) == 0
+
+
+async def awaited(producer: Producer, topic: str) -> Delivery:
+    return await producer.produce_async(topic, "x")
+
+
+def buffered(producer: Producer, topic: str) -> None:
+    producer.buffer(topic, "x")
+    producer.flush_sync()
+
+
+class TestLingering:
+    """What nobody waits for travels together; who waits for a message does not wait for that."""
+
+    WAYS: Mapping[str, Callable[[Producer, str], object]] = {
+        "produce_sync": lambda producer, topic: producer.produce_sync(topic, "x"),
+        "produce_many_sync": lambda producer, topic: producer.produce_many_sync([{"topic": topic, "payload": "x"}]),
+        "wait": lambda producer, topic: producer.produce_async(topic, "x").wait(),
+        "await": lambda producer, topic: asyncio.run(awaited(producer, topic)),
+        "flush_sync": buffered,
+    }
+
+    @pytest.fixture
+    def slow(self, stage: Stage) -> Iterator[Producer]:
+        with Producer({"bootstrap.servers": stage.bootstrap, "linger.ms": 60_000}) as made:
+            made.produce_sync(stage.topic(), "the first")
+            yield made
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_who_waits_does_not_wait_for_it(self, stage: Stage, slow: Producer, way: str) -> None:
+        topic, began = stage.topic(), monotonic()
+        for number in range(5):
+            self.WAYS[way](slow, topic)
+            assert stage.end(topic) == number + 1
+        assert monotonic() - began < 20
+
+    def test_nor_do_many_threads_while_another_sends_without_end(self, stage: Stage, slow: Producer) -> None:
+        """Each is told of its own soon, though there is always something on its way."""
+        topic, beside, over, took = stage.topic(), stage.topic(), Event(), list[float]()
+
+        def stream() -> None:
+            while not over.is_set():
+                slow.produce_async(beside, "x")
+
+        def send(_number: int) -> None:
+            for _ in range(20):
+                began = monotonic()
+                slow.produce_sync(topic, "x")
+                took.append(monotonic() - began)
+
+        with ThreadPoolExecutor(9) as threads:
+            streaming = threads.submit(stream)
+            try:
+                list(threads.map(send, range(8)))
+            finally:
+                over.set()
+            streaming.result(30)
+        assert slow.flush(30) == 0
+        assert stage.end(topic) == 160
+        assert max(took) < 10
+
+    def test_what_nobody_waits_for_lingers(self, stage: Stage, slow: Producer) -> None:
+        topic = stage.topic()
+        handles = [slow.produce_async(topic, "x") for _ in range(3_000)]
+        sleep(1)
+        assert stage.end(topic) == 0
+        assert handles[0].wait(10).offset == 0
 
 
 class TestVariants:

@@ -58,6 +58,8 @@ class Post:
         #: Whether the broker answers; topics of which it does not.
         self.open = True
         self.silent: set[str] = set()
+        #: Topics whose messages linger: they end once they are hastened, while the broker answers.
+        self.lingering: set[str] = set()
         #: Topics whose messages fail.
         self.refusing: dict[str, Failure] = {}
         #: What `send` raises.
@@ -72,7 +74,7 @@ class Post:
         self._changed = Condition()
         # What has not ended, by number; all below `_lost` was given up.
         self._queue: dict[int, tuple[Letter, Posted]] = {}
-        self._lost = 0
+        self._lost = self._hastened = 0
         self._ends: Counter[tuple[str, int]] = Counter()
 
     def send(self, letter: Letter, posted: Posted) -> None:
@@ -112,7 +114,10 @@ class Post:
                 with self._changed:
                     del self._queue[number]
 
-    hasten = serve
+    def hasten(self, timeout: float) -> None:
+        if self.open:
+            self._hastened = len(self.sent)
+        self.serve(timeout)
 
     def waiting(self) -> int:
         return len(self._queue)
@@ -160,7 +165,9 @@ class Post:
             return [number for number in self._queue if self._ends_now(number)]
 
     def _ends_now(self, number: int) -> bool:
-        return number < self._lost or (self.open and self._queue[number][0].topic not in self.silent)
+        topic = self._queue[number][0].topic
+        waits = topic in self.silent or (topic in self.lingering and number >= self._hastened)
+        return number < self._lost or (self.open and not waits)
 
     def _wait(self, timeout: float) -> None:
         with self._changed:

@@ -78,6 +78,12 @@ async def awaited(handle: Handle) -> Delivery:
     return await handle
 
 
+def called_back(handle: Handle) -> None:
+    called = Event()
+    handle.add_done_callback(lambda _handle: called.set())
+    called.wait()
+
+
 class TestThread:
     """It serves what nobody waits for, and calls what users gave it."""
 
@@ -257,6 +263,72 @@ class TestThread:
         handles = [producer.produce_async("orders", b"") for _ in range(2 * OFTEN)]
 
         assert all(handle.done for handle in handles)
+
+
+class TestLingering:
+    """What nobody waits for may linger, so that messages travel together; who waits does not wait for that."""
+
+    @pytest.mark.parametrize(
+        "wait",
+        [
+            lambda producer: producer.produce_sync("slow", b""),
+            lambda producer: producer.produce_many_sync([{"topic": "slow", "payload": b""}] * 3),
+            lambda producer: asyncio.run(awaited(producer.produce_async("slow", b""))),
+            lambda producer: called_back(producer.produce_async("slow", b"")),
+            lambda producer: producer.produce_async("slow", b"") and producer.flush(),
+            lambda producer: producer.produce_async("slow", b"") and producer.close(),
+        ],
+        ids=["produce_sync", "produce_many_sync", "await", "callback", "flush", "close"],
+    )
+    def test_who_waits_hastens(self, producer: Producer, post: Post, wait: Callable[[Producer], object]) -> None:
+        post.lingering = {"slow"}
+        assert ends(partial(wait, producer))
+        until(lambda: post.waiting() == 0)
+
+    def test_also_while_another_waits(
+        self, producer: Producer, post: Post, aside: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """For one that is long on its way: it serves, and whoever else would hasten has not the turn."""
+        monkeypatch.setattr(Poller, "start", lambda _poller: None)
+        post.lingering, post.silent = {"slow"}, {"silent"}
+        waits = aside.submit(producer.produce_sync, "silent", b"")
+        post.until(lambda: len(post.sent) == 1)
+        time.sleep(3 * poller.HASTE)
+        others = [aside.submit(producer.produce_sync, "slow", b"") for _ in range(3)]
+
+        assert sorted(one.result(PATIENCE).offset for one in others) == [0, 1, 2]
+        assert not waits.done()
+        post.answer("silent")
+        assert waits.result(PATIENCE).offset == 0
+
+    def test_who_waits_hastens_again(self, producer: Producer, post: Post) -> None:
+        """One whose leader was not known is not on its way yet: it begins to linger later."""
+        post.lingering, post.open = {"slow"}, False
+        Timer(0.3, post.answer).start()
+
+        assert ends(partial(producer.produce_sync, "slow", b""))
+
+    def test_who_only_sends_lets_them_linger(self, post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However often it looks what has ended, and where it waits for room."""
+        without_threads(monkeypatch)
+        post.meanwhile = lambda _timeout: setattr(post, "room", post.room + 1)
+        post.lingering, post.room = {"slow"}, 2 * OFTEN
+        producer = Producer({}, sender=lambda: post)
+        handles = [producer.produce_async("slow", b"") for _ in range(3 * OFTEN)]
+
+        assert not any(handle.done for handle in handles)
+
+    def test_who_waits_for_one_that_is_on_its_way_does_not_wait_for_the_others(
+        self, producer: Producer, post: Post, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """To hasten goes on until all have ended: who keeps at it would be late, where others send without end."""
+        hastened: list[float] = []
+        monkeypatch.setattr(post, "hasten", hastened.append)
+        post.open = False
+        Timer(0.3, post.answer).start()
+
+        assert producer.produce_sync("orders", b"").offset == 0
+        assert 0 < sum(hastened) < 0.05
 
 
 class TestWaiting:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -160,6 +161,35 @@ def test_cancelled_as_it_has_begun_it_is_aborted_beside_the_loop(producer: Produ
     asyncio.run(run())
     assert until(lambda: len(threads) == 1)
     assert threads != [get_ident()]
+
+
+# Cancelled, and then not begun: asyncio told of an exception that was never retrieved, which is nobody's.
+
+
+def test_cancelled_and_then_not_begun_it_is_told_to_nobody(producer: Producer, register: Register) -> None:
+    go, told = Barrier(2), list[str]()
+    register.meanwhile["begin"] = lambda: go.wait(10)
+    register.before["begin"].append(unsettled(Remedy.END))
+    transactions: Any = producer.transactions
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context["message"]))
+        begins = asyncio.ensure_future(producer.transaction().__aenter__())
+        while "begin" not in register.steps:
+            await asyncio.sleep(0)
+        begins.cancel()
+        with suppress(asyncio.CancelledError):
+            await begins
+        go.wait(10)
+        register.meanwhile.clear()
+        assert await asyncio.to_thread(until, lambda: not transactions._turn.locked())
+        await asyncio.sleep(0.1)
+        gc.collect()
+
+    asyncio.run(run())
+    assert told == []
+    send(producer, "goes on")
+    assert register.payloads == ["goes on"]
 
 
 # Told as committed only once its turn is another's: out of order, and with the other's time.
