@@ -104,7 +104,8 @@ class Poller:
         # Whether a message was not confirmed in time: the client may have lost the cluster for good, without a word.
         self._doubtful = False
         self._born = time.monotonic()
-        # Whether somebody waits.
+        # What somebody waits for who does not ask for reports himself, and whether the polling thread is told.
+        self._awaited: deque[Handle] = deque()
         self._prompted = False
         self._failing = False
         # How many messages were given up.
@@ -167,8 +168,11 @@ class Poller:
         return ended
 
     def prompt(self, handle: Handle) -> None:
-        """Somebody waits for `handle`: reports are to be served as they come."""
-        if not self.late(handle) and not self._prompted:
+        """Somebody waits for `handle`: until it has ended, reports are served as they come."""
+        if self.late(handle):
+            return
+        self._awaited.append(handle)
+        if not self._prompted:
             self._prompted = True
             self._wanted.set()
 
@@ -318,10 +322,20 @@ class Poller:
     def _serve_as_they_come(self) -> None:
         while True:
             self._prompted = False  # before the last look: who comes after it prompts anew
-            if not self.client.waiting() or self.over:
+            if not self._somebody_waits() or not self.client.waiting() or self.over:
                 return
             self._prompted = True
             self._in_turn(self.client.hasten, POLL, patience=POLL)
+
+    def _somebody_waits(self) -> bool:
+        """Whether what is awaited has not all ended. The polling thread's alone."""
+        awaited = self._awaited
+        while awaited:
+            if not awaited[0].done:
+                awaited.rotate(-1)  # so that one which takes long does not keep those behind it, which have ended
+                return True
+            awaited.popleft()
+        return False
 
     def _in_turn(self, serve: Callable[[float], None], timeout: float, *, patience: float = 0.0) -> bool:
         """Serve for `timeout` seconds at most. Whether the turn was to be had, at once or within `patience` seconds."""

@@ -220,4 +220,5 @@ def turn(one: producer.Producer) -> None:
     """What the polling thread does, once: reports, then callbacks."""
     serving = poller_of(one)
     serving.glance()
+    serving._somebody_waits()
     serving._run_calls()
