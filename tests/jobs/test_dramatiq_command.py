@@ -188,8 +188,46 @@ def test_processes_whose_command_was_killed_stop_in_order(dramatic: Makes) -> No
         assert len(children) >= 2
         worker.process.kill()
 
-        _, alive = psutil.wait_procs(children, timeout=30)
+        _, alive = psutil.wait_procs(children, timeout=60)
         assert alive == []
+
+
+ORPHANED = """
+from multiprocessing import parent_process
+
+@app.on_start
+def begin():
+    if (parent := parent_process()) is not None:
+        os.kill(os.getppid(), 9)
+        parent.join()
+        say("orphaned", os.getpid())
+        MORE
+
+@app.on_stop
+def end():
+    say("on_stop")
+
+@app.topic({source}, backend=BACKEND)
+class VideosController(ApplicationController):
+    def perform(self): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "last"),
+    [("pass", "on_stop"), ("raise ValueError", "on_stop"), ("time.sleep(3600)", "orphaned")],
+    ids=["starts", "fails to start", "never starts"],
+)
+def test_a_process_whose_command_is_killed_as_it_begins_stops_too(dramatic: Makes, more: str, last: str) -> None:
+    """It tells the command that it has booted, and one that was killed as it listened never answers."""
+    with dramatic(ORPHANED.replace("MORE", more)) as it:
+        worker = it.worker("--processes", "1")
+        worker.until(lambda: any(one.startswith("orphaned") for one in worker.heard.said), "an orphan")
+        orphan = int(worker.heard.said[-1].split()[1])
+
+        until(lambda: not psutil.pid_exists(orphan), 60)
+        worker.ended()
+        assert worker.heard.said[-1].startswith(last)
 
 
 def test_a_job_of_a_worker_class_that_is_gone_is_tried_again_and_given_up_in_the_end(dramatic: Makes) -> None:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from multiprocessing import parent_process
-from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import ClassVar, NoReturn
 
@@ -112,18 +111,15 @@ class DramatiqBackend(Backend):
         # It forks its processes, which nothing of Kafka's survives: so it begins as one that has not imported the app.
         os.execve(sys.executable, command, environment)  # noqa: S606 - the command is ours
 
-    def serve(self) -> None:
+    def serve(self, shutdown_timeout: float) -> None:
         """In a process that Dramatiq's command has begun for `run`: it is to serve this broker, and to stop when the
         command itself was killed.
         """
         dramatiq.set_broker(self.broker)
         if (parent := parent_process()) is not None:
-            Thread(target=_outlive, args=(parent,), name="karafka-dramatiq-parent", daemon=True).start()
-
-
-def _outlive(parent: BaseProcess) -> None:
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
+            actors = next(one for one in self.broker.middleware if isinstance(one, Actors))
+            outlive = partial(actors.outlive, parent, shutdown_timeout)
+            Thread(target=outlive, name="karafka-dramatiq-parent", daemon=True).start()
 
 
 def _checked(broker: dramatiq.Broker | None) -> RedisBroker:

@@ -7,12 +7,16 @@ and lets those lie that it had in hand as its connection broke (`Strays`).
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from logging import getLogger
+from multiprocessing.process import BaseProcess
+from signal import SIGTERM
 from threading import Event, Lock, Thread
 from time import time
 from typing import Any
@@ -35,6 +39,8 @@ AGAIN = 1.0
 LOOK = 10.0
 # Seconds that a coroutine has beyond its limit, which its loop keeps itself, before Dramatiq interrupts who waits.
 GRACE = 5.0
+# Seconds that Dramatiq's main thread has to heed a signal; it looks once a second.
+HEEDS = 10.0
 # Of a million commands, in Dramatiq's words: each one sees to what dead workers left.
 ALWAYS = 1_000_000
 
@@ -65,6 +71,8 @@ class Actors(dramatiq.Middleware):
         self._again: ContextVar[str] = ContextVar("karafka-dramatiq-again", default="")
         self._attempt: ContextVar[int] = ContextVar("karafka-dramatiq-attempt", default=1)
         self._strays: Strays | None = None
+        self._worker: Any = None
+        self._stopping = Event()
 
     # ── a process ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -83,10 +91,30 @@ class Actors(dramatiq.Middleware):
         broker.scripts["dispatch"] = partial(_patient, broker.scripts["dispatch"])
 
     def after_worker_boot(self, broker: Any, worker: Any) -> None:
+        self._worker = worker
         self._strays = Strays(broker, worker, self._performing)
         self._strays.start()
 
+    def outlive(self, parent: BaseProcess, shutdown_timeout: float) -> None:
+        """Wait for the end of `parent`, which is Dramatiq's command, and of this process then. On a thread of its own.
+
+        A process that Dramatiq has begun tells the command once it has booted, or could not. One that was killed as it
+        listened never answers, and Dramatiq's main thread waits for that for ever: then what it would do is done here.
+        """
+        parent.join()
+        os.kill(os.getpid(), SIGTERM)
+        if self._stopping.wait(HEEDS):
+            return
+        try:
+            if self._worker is not None:
+                self._worker.stop(timeout=int(shutdown_timeout * 1000))
+        finally:
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(1)
+
     def before_worker_shutdown(self, broker: Any, worker: Any) -> None:  # noqa: ARG002
+        self._stopping.set()
         if self._strays is not None:
             self._strays.stop()
 

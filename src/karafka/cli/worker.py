@@ -87,7 +87,9 @@ def serve_dramatiq() -> None:
     from karafka.background import backgrounds  # noqa: PLC0415
     from karafka.cli.load import load_app  # noqa: PLC0415
 
-    next(one.backend for one in backgrounds(load_app(None)) if isinstance(one.backend, DramatiqBackend)).serve()
+    app = load_app(None)
+    backend = next(one.backend for one in backgrounds(app) if isinstance(one.backend, DramatiqBackend))
+    backend.serve(app.config.shutdown_timeout)
 
 
 def _backend(there: Mapping[str, Backend], name: str | None) -> Backend:
