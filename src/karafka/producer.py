@@ -281,13 +281,13 @@ class Producer:
         `timeout`: seconds that this may take, with the wait for room in the client's queue.
         """
         refuse_in_loop("produce_sync", "await producer.produce_async(…)")
+        by = _until(timeout)
         if self.transactions is not None:
-            with self.transaction(TIMEOUT if timeout is None else timeout) as transaction:
+            with self._opening(TIMEOUT if timeout is None else timeout, by) as transaction:
                 handle = transaction.produce_async(
                     topic, payload, key=key, headers=headers, partition=partition, timestamp=timestamp, label=label
                 )
             return handle.result()
-        by = _until(timeout)
         handle = self.produce_async(
             topic, payload, key=key, headers=headers, partition=partition, timestamp=timestamp, label=label, _by=by
         )
@@ -299,9 +299,10 @@ class Producer:
         All are checked before the first is sent: raises `InvalidMessageError` with the number of the one that cannot
         be, `ProducerClosedError`. What is then not accepted, for want of room say, is among the handles, as failed.
         """
-        return Handles(self.post_many(self._letters(messages)))
+        return Handles(self.post_many(self.letters(messages)))
 
-    def _letters(self, messages: Iterable[Row]) -> list[Letter]:
+    def letters(self, messages: Iterable[Row]) -> list[Letter]:
+        """What `letter` makes of each; says which one cannot be. The package's own."""
         if self._closed:
             raise ProducerClosedError(self._closed)
         letters: list[Letter] = []
@@ -372,13 +373,13 @@ class Producer:
         `timeout` as in `produce_sync`. Raises `PartlyDeliveredError`, which tells of each message, once all have ended.
         """
         refuse_in_loop("produce_many_sync", "await producer.produce_many_async(…)")
-        if self.transactions is not None:
-            with self.transaction(TIMEOUT if timeout is None else timeout) as transaction:
-                handles = transaction.produce_many_async(messages)
-                handles.wait(timeout)
-            return handles.wait()
         by = _until(timeout)
-        return Handles(self.post_many(self._letters(messages), by)).wait(_left(by))
+        if self.transactions is not None:
+            with self._opening(TIMEOUT if timeout is None else timeout, by) as transaction:
+                handles = Handles(transaction.post_many(self.letters(messages), by))
+                handles.wait(_left(by))
+            return handles.wait()
+        return Handles(self.post_many(self.letters(messages), by)).wait(_left(by))
 
     def tombstone(
         self, topic: str, key: str | bytes, *, headers: Headers | None = None, partition: int | None = None
@@ -588,6 +589,9 @@ class Producer:
         beginning and committing may take each. Raises `TransactionError`, whose `retriable` says whether the same block
         in a new transaction may succeed; `FencedError` when another producer has taken over the `transactional.id`.
         """
+        return self._opening(timeout)
+
+    def _opening(self, timeout: float, by: float = NEVER) -> Opening:
         if self._forked:
             raise ConfigError(
                 f"this producer was made before the fork: its transactional.id {self._kafka['transactional.id']!r} "
@@ -600,7 +604,7 @@ class Producer:
             )
         if self._closed:
             raise ProducerClosedError(self._closed)
-        return Opening(self.transactions, timeout)
+        return Opening(self.transactions, timeout, by)
 
     def _made_transactional(self, named: str) -> Transactions:
         """The producer by which transactions send has the client; this one refuses what is sent outside of them."""

@@ -19,6 +19,7 @@ from typing import Any, NoReturn, Protocol, TypeVar, cast
 from karafka.aside import aside
 from karafka.checks import refuse_in_loop
 from karafka.client import Kept, Remedy, Transactor, Unsettled
+from karafka.clock import NEVER
 from karafka.delivery import Handle, Handles
 from karafka.errors import (
     ConfigError,
@@ -65,9 +66,11 @@ class Pipe(Protocol):
         label: Any = None,
     ) -> Letter: ...
 
+    def letters(self, messages: Iterable[Row]) -> list[Letter]: ...
+
     def post(self, letter: Letter) -> Handle: ...
 
-    def post_many(self, letters: Sequence[Letter]) -> list[Handle]: ...
+    def post_many(self, letters: Sequence[Letter], by: float) -> list[Handle]: ...
 
 
 class Aborted(Exception):  # noqa: N818 - not an error: the user's decision
@@ -114,7 +117,8 @@ class Transaction:
 
     def produce_many_async(self, messages: Iterable[Row]) -> Handles:
         """As `Producer.produce_many_async`."""
-        return Handles(self.post_many([self._pipe.letter(**row) for row in messages]))
+        self._check()
+        return Handles(self.post_many(self._pipe.letters(messages)))
 
     def tombstone(
         self, topic: str, key: str | bytes, *, headers: Headers | None = None, partition: int | None = None
@@ -138,11 +142,11 @@ class Transaction:
 
     # ── the package's own ────────────────────────────────────────────────────────────────────────────────────
 
-    def post_many(self, letters: Sequence[Letter]) -> list[Handle]:
-        """Send what `Producer.letter` made."""
+    def post_many(self, letters: Sequence[Letter], by: float = NEVER) -> list[Handle]:
+        """Send what `Producer.letters` made; as `Producer.post_many` does, which waits for room until `by`."""
         with self._gate:
             self._check()
-            handles = self._pipe.post_many(letters)
+            handles = self._pipe.post_many(letters, by)
             refused = [one.error for one in handles if one.error is not None]
             self.count += len(letters) - len(refused)
             self.refused = self.refused or next(iter(refused), None)
@@ -408,16 +412,20 @@ class Transactions:
 
 
 class Opening:
-    """`with` or `async with` it: a transaction, committed at the end, aborted when the block raises."""
+    """`with` or `async with` it: a transaction, committed at the end, aborted when the block raises.
 
-    def __init__(self, transactions: Transactions, timeout: float) -> None:
+    Each takes `timeout` seconds at most, and none goes on after `by`.
+    """
+
+    def __init__(self, transactions: Transactions, timeout: float, by: float = NEVER) -> None:
         self._transactions = transactions
         self._timeout = timeout
+        self._by = by
         self._opened: Transaction | None = None
 
     def __enter__(self) -> Transaction:
         refuse_in_loop("with producer.transaction()", "async with producer.transaction()")
-        self._opened = opened = self._transactions.begin(self._timeout)
+        self._opened = opened = self._transactions.begin(self._left)
         return opened
 
     def __exit__(
@@ -425,13 +433,13 @@ class Opening:
     ) -> bool:
         assert self._opened is not None  # noqa: S101 - entered before it is left
         if error is None:
-            self._transactions.commit(self._opened, self._timeout)
+            self._transactions.commit(self._opened, self._left)
             return False
-        self._transactions.abort(self._opened, f"{type(error).__name__}: {words(error)}", self._timeout)
+        self._transactions.abort(self._opened, f"{type(error).__name__}: {words(error)}", self._left)
         return isinstance(error, Aborted)
 
     async def __aenter__(self) -> Transaction:
-        self._opened = opened = await self._transactions.begin_async(self._timeout)
+        self._opened = opened = await self._transactions.begin_async(self._left)
         return opened
 
     async def __aexit__(
@@ -445,6 +453,10 @@ class Opening:
             with suppress(TransactionError):
                 await asyncio.shield(ending)
             raise
+
+    @property
+    def _left(self) -> float:
+        return min(self._timeout, max(0.0, self._by - time.monotonic()))
 
 
 def take(

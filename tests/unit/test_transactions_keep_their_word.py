@@ -19,22 +19,23 @@ from karafka import exactly_once
 from karafka.app import App
 from karafka.client import Kept, Remedy, Topics
 from karafka.controllers import Controller
-from karafka.errors import ConfigError, TransactionError
+from karafka.errors import ConfigError, InvalidMessageError, TransactionError
 from karafka.events import Event, TransactionBegun, TransactionCommitted
 from karafka.exactly_once import ExactlyOnce
+from karafka.letters import Row
 from karafka.messages import Place, Run
 from karafka.producer import Producer
 from karafka.routing import group, topic
 from karafka.server import Server
 from tests.unit.house import AtOnce, letters, until
 from tests.unit.notary import Register, on_paper, unsettled
-from tests.unit.post import turn
+from tests.unit.post import Passing, turn
 
 
 @pytest.fixture
-def register(monkeypatch: pytest.MonkeyPatch) -> Register:
+def paper(monkeypatch: pytest.MonkeyPatch) -> tuple[Passing, Register]:
     monkeypatch.setattr(exactly_once, "Thread", AtOnce)
-    return on_paper(monkeypatch)[1]
+    return on_paper(monkeypatch)
 
 
 @pytest.fixture
@@ -68,6 +69,46 @@ def test_of_many_one_that_was_not_accepted_aborts_all(producer: Producer, regist
         body()
     assert failed.value.retriable
     assert register.seen == []
+
+
+# Transaction.produce_many_async: which of them cannot be sent was not said.
+
+
+def test_of_many_the_one_that_cannot_be_is_named_by_its_number(producer: Producer, register: Register) -> None:
+    """As a producer's own does."""
+    rows: list[Row] = [{"topic": "orders", "payload": one} for one in ("first", object())]
+    with pytest.raises(InvalidMessageError) as failed, producer.transaction() as transaction:
+        transaction.produce_many_async(rows)
+
+    assert failed.value.__notes__ == ["it is number 1, from 0, of those that were to be sent; none of them was"]
+    assert register.clients[0].sent == []
+
+
+# `timeout` of a call that waits was that of each step: to begin, to wait for each message, to commit.
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda producer: producer.produce_sync("orders", "x", timeout=5),
+        lambda producer: producer.produce_many_sync([{"topic": "orders", "payload": "x"}] * 2, timeout=5),
+    ],
+    ids=["produce_sync", "produce_many_sync"],
+)
+def test_a_message_that_is_waited_for_takes_no_longer_than_asked(
+    ask: Callable[[Producer], object], producer: Producer, register: Register, passing: Passing
+) -> None:
+    """It begins late, and is not confirmed."""
+
+    def begins() -> None:
+        passing.wait(3)
+        register.clients[0].open = False
+
+    register.meanwhile["begin"] = begins
+    began = passing.monotonic()
+    with pytest.raises((TransactionError, TimeoutError)):
+        ask(producer)
+    assert passing.monotonic() - began == 5
 
 
 # A client that was given up before the commit was asked for: known not to be committed.
