@@ -11,7 +11,7 @@ import pytest
 from tests.brokers import until
 from tests.jobs.conftest import Makes
 from tests.jobs.queues import ByCelery
-from tests.jobs.yard import Yard, offsets
+from tests.jobs.yard import Family, Yard, offsets
 from tests.process.servers import Server, started
 
 HOOKED = """
@@ -36,10 +36,10 @@ class VideosController(ApplicationController):
 """
 
 
-def celery(it: Yard, stack: ExitStack, *arguments: str) -> Server:
+def celery(it: Yard, stack: ExitStack, *arguments: str) -> Family:
     """The team's own command."""
     words = [*it.queue.python, "-m", "celery", "-A", "app:theirs", "worker", "-l", "info", "-Q", "default,celery"]
-    return stack.enter_context(started(Server(it.folder, [*words, *arguments], it.queue.environment)))
+    return stack.enter_context(started(Family(it.folder, [*words, *arguments], it.queue.environment)))
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])

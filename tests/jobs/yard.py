@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from signal import SIGTERM, Signals
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,7 +14,7 @@ import psutil
 
 from tests.brokers import new_group, until
 from tests.jobs.queues import Queue
-from tests.process.servers import Server, app, started
+from tests.process.servers import DEADLINE, Server, app, started
 from tests.specs import visible
 from tests.specs.run import Stage
 
@@ -37,6 +38,10 @@ class Family(Server):
         if self.process.poll() is not None:
             return []
         return psutil.Process(self.process.pid).children(recursive=True)
+
+    def stop(self, number: Signals = SIGTERM, timeout: float = 2 * DEADLINE) -> int:
+        """As a server's; a process of Celery's now and then waits half a minute for its command to hear of a job."""
+        return super().stop(number, timeout)
 
     def kill(self) -> None:
         """All of them at once, as a machine that loses its power would."""
