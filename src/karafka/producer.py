@@ -278,7 +278,8 @@ class Producer:
     ) -> Delivery:
         """Send a message and wait until the broker has confirmed it. Raises as `produce_async` and `Handle.wait` do.
 
-        `timeout`: seconds that this may take, with the wait for room in the client's queue.
+        `timeout`: seconds that this may take, with the wait for room in the client's queue. A producer that has a
+        `transactional.id` makes a transaction of it, whose steps take 60 s each at most where no time is given.
         """
         refuse_in_loop("produce_sync", "await producer.produce_async(…)")
         by = _until(timeout)
