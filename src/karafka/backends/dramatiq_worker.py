@@ -110,7 +110,8 @@ class Actors(dramatiq.Middleware):
                 self._worker.stop(timeout=int(shutdown_timeout * 1000))
         finally:
             logging.shutdown()
-            sys.stdout.flush()
+            with suppress(OSError):  # who read it may be gone, too
+                sys.stdout.flush()
             os._exit(1)
 
     def before_worker_shutdown(self, broker: Any, worker: Any) -> None:  # noqa: ARG002
