@@ -1,9 +1,14 @@
-"""A phase that only moves forward."""
+"""A phase that only moves forward; and the end of a process that waits for nothing."""
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
+from contextlib import suppress
 from enum import IntEnum
 from threading import Condition
+from typing import NoReturn
 
 
 class Phase(IntEnum):
@@ -45,3 +50,12 @@ class Lifecycle:
         """Wait until `phase` is reached; False when `timeout` seconds passed before."""
         with self._moved:
             return self._moved.wait_for(lambda: self._phase >= phase, timeout)
+
+
+def leave(status: int) -> NoReturn:
+    """End the process at once, whatever hangs. What was logged and printed is out, if somebody still reads it."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(status)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import gc
-import logging
-import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass
@@ -29,7 +26,7 @@ from karafka.contexts import within
 from karafka.errors import ConfigError
 from karafka.events import ServerQuiet, ServerStarted, ServerStopped, ServerStopping, StacksShown
 from karafka.jobs import Pool
-from karafka.lifecycle import Lifecycle, Phase
+from karafka.lifecycle import Lifecycle, Phase, leave
 from karafka.lifespan import CLEANUP, HOOKS, Lifespan
 from karafka.listener import LISTENERS, Bounds, Listener
 from karafka.messages import PartitionHooks, Place
@@ -589,7 +586,4 @@ def end(server: Server, status: int) -> NoReturn:
             if not thread.daemon and thread is not main_thread():
                 thread.join()
         atexit._run_exitfuncs()  # noqa: SLF001 - as the interpreter would
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    leave(status)

@@ -76,17 +76,25 @@ def committed(bootstrap: str, group: str, topic: str, partitions: int = 1) -> li
     """The offsets that `group` has committed, by partition, once no transaction holds one of them back."""
     admin = ConfluentTopics({"bootstrap.servers": bootstrap, "log_level": 0})
     places = [Place(topic, number) for number in range(partitions)]
-    by = monotonic() + PATIENCE
-    while True:
+    found: list[int | None] = []
+    refused: list[BrokerError] = []
+
+    def answered() -> bool:
         try:
             kept = admin.committed(group, places, 10)
         except BrokerError as error:
             if not error.retriable:
                 raise
-            if monotonic() > by:
-                raise TimeoutError(f"what {group} has committed was not told within {PATIENCE:g} s") from error
-        else:
-            return [None if one is None else one.offset for one in map(kept.__getitem__, places)]
+            refused.append(error)
+            return False
+        found.extend(None if one is None else one.offset for one in map(kept.__getitem__, places))
+        return True
+
+    try:
+        until(answered, PATIENCE)
+    except TimeoutError:
+        raise TimeoutError(f"not told within {PATIENCE:g} s what {group} has committed: {refused[-1]}") from None
+    return found
 
 
 def _reader(bootstrap: str, isolation: str) -> Consumer:

@@ -9,7 +9,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from functools import partial
 from multiprocessing import parent_process
 from threading import Thread
 from typing import ClassVar, NoReturn
@@ -118,8 +117,8 @@ class DramatiqBackend(Backend):
         dramatiq.set_broker(self.broker)
         if (parent := parent_process()) is not None:
             actors = next(one for one in self.broker.middleware if isinstance(one, Actors))
-            outlive = partial(actors.outlive, parent, shutdown_timeout)
-            Thread(target=outlive, name="karafka-dramatiq-parent", daemon=True).start()
+            watched = (parent, shutdown_timeout)
+            Thread(target=actors.outlive, args=watched, name="karafka-dramatiq-parent", daemon=True).start()
 
 
 def _checked(broker: dramatiq.Broker | None) -> RedisBroker:

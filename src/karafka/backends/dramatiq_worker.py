@@ -7,7 +7,6 @@ and lets those lie that it had in hand as its connection broke (`Strays`).
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -30,6 +29,7 @@ from redis.exceptions import RedisError
 
 from karafka.backends.port import Host
 from karafka.errors import ConfigError, StartError, words
+from karafka.lifecycle import leave
 from karafka.policy import AskedBurial, AskedRetry, asked
 from karafka.workers import Worker, named
 
@@ -109,10 +109,7 @@ class Actors(dramatiq.Middleware):
             if self._worker is not None:
                 self._worker.stop(timeout=int(shutdown_timeout * 1000))
         finally:
-            logging.shutdown()
-            with suppress(OSError):  # who read it may be gone, too
-                sys.stdout.flush()
-            os._exit(1)
+            leave(1)
 
     def before_worker_shutdown(self, broker: Any, worker: Any) -> None:  # noqa: ARG002
         self._stopping.set()
