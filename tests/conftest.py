@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -41,3 +42,14 @@ def embedded() -> Iterator[Embedded]:
     """librdkafka's mock cluster, in this process."""
     with Embedded() as broker:
         yield broker
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """For a test that interrupts itself at any moment: what is collected calls back, and Python swallows what a signal
+    raises there.
+    """
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

@@ -192,6 +192,7 @@ class Interrupting:
         # Elsewhere it would lose what this test is holding, which proves nothing about the port.
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_what_an_interrupted_call_took_comes_again_after_seeking(real: Broker) -> None:
     """KeyboardInterrupt on the consuming thread: `slipped` says so, and after `seek` no offset is missing."""
     topic, total = real.topic(), 200_000

@@ -306,6 +306,7 @@ class TestNowhere:
             assert {type(handle.error) for handle in handles} == {ProducerClosedError}
 
 
+@pytest.mark.usefixtures("uncollected")
 class TestInterrupted:
     """Ctrl-C, on the main thread."""
 

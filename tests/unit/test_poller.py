@@ -416,6 +416,7 @@ class TestWaiting:
         assert sorted(handle.result().offset for handle in handles) == list(range(800))
 
 
+@pytest.mark.usefixtures("uncollected")
 class TestInterrupted:
     """Ctrl-C: it comes while the client waits, and is heard where Python goes on."""
 
@@ -464,9 +465,6 @@ class TestInterrupted:
         without_threads(monkeypatch)
         producer = Producer({}, sender=lambda: post)
         left = moment = 0
-        # What is collected just then calls back, and swallows what comes there: producers of other tests.
-        gc.collect()
-        gc.freeze()
 
         def interrupt(_frame: object, event: str, _what: object) -> None:
             nonlocal left
@@ -490,7 +488,6 @@ class TestInterrupted:
             assert not held, f"for ever, after an interrupt at moment {moment}"
             assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
             assert handle.wait(PATIENCE).topic == "orders"
-        gc.unfreeze()
         assert moment > 10
 
 
