@@ -70,7 +70,7 @@ class Run:
                 log = (os.POSIX_SPAWN_OPEN, 1, str(self._log), os.O_WRONLY | os.O_CREAT, 0o600)
                 command = [sys.executable, __file__, str(self.folder)]
                 actions = [log, (os.POSIX_SPAWN_DUP2, 1, 2)]
-                keeper = os.posix_spawn(sys.executable, command, os.environ, file_actions=actions, setsid=True)
+                keeper = os.posix_spawn(sys.executable, command, os.environ, file_actions=actions, setpgroup=0)
                 until(lambda: self._address.exists() or os.waitpid(keeper, os.WNOHANG) != (0, 0), timeout=150)
             if not self._address.exists():
                 raise RuntimeError(f"no Kafka for the tests: {self._log.read_text()}")

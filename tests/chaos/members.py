@@ -94,7 +94,7 @@ class Member:
 
 @contextmanager
 def started(told: Consumer, program: tuple[str, ...], log: Path) -> Iterator[Member]:
-    """It runs in a session of its own, so that a Ctrl-C in the terminal is not for it; killed at the end."""
+    """It runs in a process group of its own, so that a Ctrl-C in the terminal is not for it; killed at the end."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, *program],
@@ -103,7 +103,7 @@ def started(told: Consumer, program: tuple[str, ...], log: Path) -> Iterator[Mem
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            process_group=0,
         )
     member = Member(told, process, log)
     try:

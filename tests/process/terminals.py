@@ -8,6 +8,7 @@ import re
 import select
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -50,6 +51,12 @@ class Terminal:
     def text(self) -> str:
         """What was printed so far, without what only a terminal understands."""
         return CONTROL.sub("", self.raw)
+
+    def forbid_the_background(self) -> None:
+        """As `stty tostop` does: a process that writes without being in the foreground is stopped."""
+        modes = termios.tcgetattr(self._end)
+        modes[3] |= termios.TOSTOP
+        termios.tcsetattr(self._end, termios.TCSANOW, modes)
 
     def type(self, text: str) -> None:
         os.write(self._end, text.encode())

@@ -103,19 +103,19 @@ def test_they_are_started_as_the_supervisor_was(scene: Scene) -> None:
     (scene.folder / "shop").mkdir()
     perform = (
         "import json",
-        "say(json.dumps([sys.orig_argv, os.getcwd(), sorted(os.environ), os.getsid(0)]))",
+        "say(json.dumps([sys.orig_argv, os.getcwd(), sorted(os.environ), os.getpgrp()]))",
     )
     source = scene.app(*perform).replace("app", "mine")
     scene.send("one")
     (scene.folder / "shop" / "main.py").write_text(source)
     with swarm(scene.folder, "", "-A", "shop.main:mine", environment={"NOTIFY_SOCKET": "@nobody"}) as server:
         server.until(lambda: bool(server.heard.said), "it is performed")
-        command, folder, environment, session = json.loads(server.heard.said[0])
+        command, folder, environment, group = json.loads(server.heard.said[0])
         assert command[1:] == psutil.Process(server.process.pid).cmdline()[1:]
         assert folder == str(scene.folder)
         assert "KARAFKA_PROCESS" not in environment
         assert "NOTIFY_SOCKET" not in environment
-        assert session in {server.pid(1), server.pid(2)}  # the terminal's Ctrl-C is not for them
+        assert group in {server.pid(1), server.pid(2)}  # the terminal's Ctrl-C is not for them
         assert server.stop() == 0, str(server.heard)
 
 

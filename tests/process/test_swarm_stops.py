@@ -15,6 +15,7 @@ import pytest
 from tests.brokers import Running, new_topic, until
 from tests.process.servers import PYTHON, Scene, app, committed, each, send, started
 from tests.process.swarms import Swarm, alive, swarm
+from tests.process.terminals import on_terminal
 from tests.process.test_systemd import managed
 
 SLOW = ("say('begun')", "time.sleep(3)", "say('done')")
@@ -112,6 +113,19 @@ def test_a_ctrl_c_in_the_terminal_reaches_the_supervisor_alone(scene: Scene) -> 
         assert len(groups) == 2
         assert os.getpgid(server.process.pid) not in groups
         assert server.stop() == 0, str(server.heard)
+
+
+def test_in_a_terminal_they_may_write_and_a_ctrl_c_stops_all_in_order(scene: Scene) -> None:
+    """Also in one that stops what writes in its background (`stty tostop`), where they are."""
+    (scene.folder / "app.py").write_text(scene.app("print('be' + 'gun')", "time.sleep(2)", "print('do' + 'ne')"))
+    scene.send("one")
+    with on_terminal(scene.folder, "server", "--processes", "2") as terminal:
+        terminal.forbid_the_background()
+        at = terminal.shows("begun")
+        terminal.type("\x03")
+        terminal.shows("done", after=at)
+        assert terminal.ended() == 0, terminal.text
+    assert scene.committed[0] == 1
 
 
 # A session of its own, with that terminal; also where the tests themselves are to outlive theirs.

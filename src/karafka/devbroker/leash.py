@@ -16,8 +16,10 @@ PR_SET_PDEATHSIG = 1
 
 
 def spawn(command: Sequence[str], *, log: Path, environment: Mapping[str, str], keep: int) -> subprocess.Popen[bytes]:
-    """Start `command` in a session of its own, so that a Ctrl-C in the terminal reaches the parent alone.
+    """Start `command` in a process group of its own, so that a Ctrl-C in the terminal reaches the parent alone.
 
+    Not in a session: Linux shares the processor out among sessions first, and a busy one may get none for half a
+    minute (seen with 6.18: a Kafka with 50 threads ready to run, beside the session that used it).
     What it prints is added to `log`; the file descriptor `keep` (a lock) stays open in it.
     On Linux it is killed when the *thread* that called this ends: call it from one that lasts as long as it
     should. Elsewhere nobody kills it, and the lock that it keeps says that it is still there.
@@ -30,7 +32,7 @@ def spawn(command: Sequence[str], *, log: Path, environment: Mapping[str, str], 
             stderr=subprocess.STDOUT,
             env=dict(environment),
             pass_fds=[keep],
-            start_new_session=True,
+            process_group=0,
         )
 
 

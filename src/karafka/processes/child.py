@@ -1,7 +1,7 @@
 """One process of several, as its supervisor sees it: started, heard, told, ended.
 
-A fresh interpreter in a session of its own, so that a Ctrl-C in the terminal reaches the supervisor alone. The socket
-between the two says to each when the other is gone.
+A fresh interpreter in a process group of its own, so that a Ctrl-C in the terminal reaches the supervisor alone; not in
+a session, as with Kafka (`devbroker.leash`). The socket between the two says to each when the other is gone.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             env={**environment, VARIABLE: f"{self.number}:{end}:{stacks}"},
             pass_fds=(end, stacks),
-            start_new_session=True,
+            process_group=0,
         )
 
     @property

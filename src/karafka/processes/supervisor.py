@@ -238,6 +238,8 @@ def _signals() -> Iterator[socket.socket]:
         signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
         for number in SIGNALS:
             signal.signal(number, _heard)
+        # The processes inherit it: they write in the terminal's background, where `stty tostop` would stop them.
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         try:
             yield mine
         finally:
