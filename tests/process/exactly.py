@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -13,23 +14,34 @@ from typing import Self
 from confluent_kafka import Consumer, TopicPartition
 
 from karafka.devbroker import Kafka
-from tests.brokers import new_group
-from tests.process.servers import PYTHON, Server, app, started
+from tests.brokers import configure_group, new_group
+from tests.process.servers import HEAD, PYTHON, Server, started
 from tests.specs.exact import Line
 
 BODY = """
-@app.topic({source!r}, exactly_once=True, retry=Backoff(0.05, 0.5){options})
+@app.topic({source!r}, exactly_once=True, retry=Backoff(0.05, 0.5))
 class Pass(Controller[int]):
     {define} perform(self):
         self.produce({target!r}, f"{{self.message.partition}} {{self.params}}")
 """
 BATCHES = """
-@app.topic({source!r}, exactly_once=True, retry=Backoff(0.05, 0.5), max_messages=20, max_wait=0.02{options})
+@app.topic({source!r}, exactly_once=True, retry=Backoff(0.05, 0.5), max_messages=20, max_wait=0.02)
 class Pass(BatchController[int]):
     {define} perform(self):
         for one in self.messages:
             self.produce({target!r}, f"{{one.partition}} {{one.payload}}")
 """
+
+# By how the group shares its partitions: a member's session is 3 s, so that one that was killed is missed soon.
+SESSION = 3.0
+_SESSIONS = {"session.timeout.ms": 3_000, "heartbeat.interval.ms": 500}
+MEMBERS: Mapping[str, Mapping[str, object]] = {
+    "eager": {**_SESSIONS, "partition.assignment.strategy": "range"},
+    "cooperative": {**_SESSIONS, "partition.assignment.strategy": "cooperative-sticky"},
+    "consumer": {"group.protocol": "consumer"},
+}
+# What of that the broker says itself under the newer protocol (KIP-848).
+_BROKERS = {"consumer.session.timeout.ms": 3_000, "consumer.heartbeat.interval.ms": 500}
 
 # What Kafka's log says when it took a transaction for ended without having written its end (KAFKA-20734).
 END_NOT_WRITTEN = "these partitions are likely deleted already and hence can be skipped"
@@ -44,12 +56,23 @@ def all_ended(own: Kafka) -> bool:
 class Servers:
     """Several `karafka server`s of one line, by number; each may be killed, stood still, started again."""
 
-    def __init__(self, line: Line, folder: Path, kind: str, kafka: dict[str, object]) -> None:
+    def __init__(
+        self,
+        line: Line,
+        folder: Path,
+        kind: str,
+        protocol: str = "cooperative",
+        kafka: Mapping[str, object] | None = None,
+    ) -> None:
+        """`kind`: of `tests.specs.exact.KINDS`; `protocol`: of MEMBERS; `kafka`: further settings of the client."""
+        if protocol == "consumer":
+            configure_group(line.stage.bootstrap, line.group, _BROKERS)
+        settings = {"bootstrap.servers": line.stage.bootstrap, **MEMBERS[protocol], **(kafka or {})}
         body = BATCHES if "batch" in kind else BODY
         define = "async def" if "async" in kind else "def"
-        text = body.format(source=line.source, target=line.target, define=define, options="")
-        source = app(line.stage.bootstrap, line.group, text, kafka=kafka, drain_timeout=5.0)
-        (folder / "app.py").write_text(source)
+        text = body.format(source=line.source, target=line.target, define=define)
+        made = f"app = App({line.group!r}, kafka={settings!r}, drain_timeout=5.0)\n"
+        (folder / "app.py").write_text(HEAD + made + text)
         self._folder = folder
         self._stack = ExitStack()
         self.now: dict[int, Server] = {}
@@ -97,13 +120,15 @@ class Reader:
             self.times.extend([monotonic()] * len(found))
         self._client.close()
 
-    def stall(self, since: float, until: float) -> float:
-        """The longest time without anything new, of those that began or lasted between two moments."""
-        return max((end - begin for begin, end in self._pauses() if end >= since and begin <= until), default=0.0)
-
-    def _pauses(self) -> Iterator[tuple[float, float]]:
-        times = self.times.copy()
-        yield from pairwise(times)
+    def waited(self, strikes: Sequence[float]) -> list[float]:
+        """For how long nothing new came, at most, after each of those moments and before the next. Of a wait into which
+        the next one fell, that one has what is left of it.
+        """
+        longest = [0.0] * len(strikes)
+        for begin, end in pairwise(self.times):
+            if number := bisect(strikes, end):
+                longest[number - 1] = max(longest[number - 1], end - max(begin, strikes[number - 1]))
+        return longest
 
     def __enter__(self) -> Self:
         self._thread.start()
