@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
-from statistics import median
 from time import monotonic, sleep
 
 import pytest
@@ -19,7 +18,7 @@ from tests.specs.run import Stage
 
 # Longer than a member's session, in seconds.
 FROZEN = 4.5
-# How long readers may have to wait, in seconds, and how long a transaction may be open: what a dead process left open
+# How long the test waits, in seconds, and how long a transaction may be open: what a dead process left open
 # is to be ended by who takes over its partition, not by Kafka when its time is over.
 PATIENCE = 90
 LONG = {"transaction.timeout.ms": 150_000}
@@ -47,6 +46,7 @@ def test_kill_after_kill_each_result_is_seen_once_and_in_order(
     """
     line = Line(Stage(kafka.bootstrap), 3)
     chance = random.Random(f"{protocol}, {kind}")
+    began = monotonic()
     strikes: list[float] = []
     with Servers(line, tmp_path, kind, protocol, LONG) as servers, Reader(line) as reader:
         for number in (0, 1):
@@ -74,13 +74,13 @@ def test_kill_after_kill_each_result_is_seen_once_and_in_order(
         told = {name: servers.happened(name) for name in ("transaction_aborted", "failed", "lost", "revoked")}
         for number in (0, 1):
             assert servers.now[number].stop() == 0, str(servers.now[number].heard)
-    waited = reader.waited(strikes)
-    print(f"{protocol}, {kind}: {sum(counts)} sent, {ROUNDS} strikes; told: {told}")
+    took, waited = monotonic() - began, reader.waited(strikes)
+    print(f"{protocol}, {kind}: {sum(counts)} sent, {ROUNDS} strikes in {took:.0f} s; told: {told}")
     print(f"readers waited for {', '.join(f'{one:.1f}' for one in waited)} s at most")
     line.once(*counts)
     assert told["failed"] == 0
-    # All but one: a machine was seen that gave Kafka no processor for half a minute.
-    assert sorted(waited)[-2] < SESSION + FROZEN + 10, waited
+    assert max(waited) < SESSION + FROZEN + 10
+    assert took < 120
 
 
 @pytest.mark.timeout(400)
@@ -93,7 +93,6 @@ def test_what_a_dead_process_left_open_is_aborted_when_its_partition_is_taken_ov
         with Flow(line, RATE) as flow:
             servers.start(0)
             until(lambda: len(reader.times) > 100, PATIENCE)
-            waited = []
             for _ in range(3):
                 servers.now[0].kill()
                 at = monotonic()
@@ -104,12 +103,11 @@ def test_what_a_dead_process_left_open_is_aborted_when_its_partition_is_taken_ov
                 until(lambda more=before: len(reader.times) > more, PATIENCE)  # type: ignore[misc]  # this turn's
                 seen = monotonic()
                 print(f"killed: partitions after {taken - at:.1f} s, the first result {seen - taken:.2f} s later")
-                waited.append(seen - taken)
+                assert seen - taken < 5
         counts = flow.counts()
         until(lambda: line.committed() == counts, PATIENCE)
         assert servers.now[0].stop() == 0, str(servers.now[0].heard)
     line.once(*counts)
-    assert median(waited) < 5, waited
 
 
 @pytest.mark.timeout(300)
